@@ -1,1 +1,35 @@
-//! spawnfix
+//! What MPI launches on behalf of a program must not share that program's terminal.
+//!
+//! A program started without mpiexec (a *singleton*) that calls `MPI_Comm_spawn` under MPICH or its kin makes
+//! libmpi start an mpiexec behind its back. That mpiexec reads the program's stdin, changes the flags of its
+//! terminal, and in the end has it killed. Preloaded, this library stands in between. One spawn, step by step:
+//!
+//! 1. The program calls `MPI_Comm_spawn` and reaches [`hooks`], which gathers the facts: which MPI this is
+//!    ([`mpi`]), whether a process manager started the program ([`launcher`]), what its stdin is ([`guard`]).
+//! 2. [`decision::decide`] turns facts and settings ([`settings`]) into a guard and a reason, which are logged
+//!    ([`logging`]). With the usual guard, `launch`, nothing is done to the program; the real function is called.
+//! 3. libmpi forks. The child calls `execvp("mpiexec", {"mpiexec", "-pmi_args", PORT, …})`, which reaches
+//!    [`hooks`] again, and is recognised by its arguments ([`launcher`]), whoever made the call.
+//! 4. [`guard::isolate`] gives the child a stdin of its own that reads as closed, and its own open file
+//!    description of the terminal. Then the real execvp turns the child into mpiexec.
+//! 5. The real `MPI_Comm_spawn` returns, and the outcome is logged.
+//!
+//! Between steps 3 and 4 there is a forked child of a program that may have threads: nothing there allocates,
+//! takes a lock or looks up a symbol.
+
+mod decision;
+mod guard;
+mod hooks;
+mod launcher;
+mod logging;
+mod mpi;
+mod settings;
+
+ctor::declarative::ctor! {
+    /// Reads the settings and finds the real execvp while nothing else runs: a forked child can do neither.
+    #[ctor(unsafe)]
+    fn load() {
+        hooks::resolve();
+        logging::start(settings::load());
+    }
+}

@@ -1,0 +1,373 @@
+//! The acts: what the launcher's side gets instead of the program's stdin and terminal.
+
+use std::ffi::CStr;
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use libc::c_int;
+use log::Level;
+
+use crate::logging;
+
+/// Opened for writing only, it takes fd 0 and yet every read of it fails with EBADF, as if fd 0 were closed. Were
+/// fd 0 really closed, the next descriptor that libmpi opens would get its number: the socket on which it waits
+/// for mpiexec, which mpiexec would then have for its stdin.
+const NO_STDIN: &CStr = c"/dev/null";
+
+/// What fd 0 is, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stdin {
+    Terminal,
+    Pipe,
+    Socket,
+    File,
+    DevNull,
+    Device,
+    Closed,
+}
+
+impl Stdin {
+    /// Looks at fd 0.
+    pub fn of_this_program() -> Stdin {
+        let Some(stat) = stat(libc::STDIN_FILENO) else {
+            return Stdin::Closed;
+        };
+        match stat.st_mode & libc::S_IFMT {
+            libc::S_IFIFO => Stdin::Pipe,
+            libc::S_IFSOCK => Stdin::Socket,
+            libc::S_IFREG => Stdin::File,
+            libc::S_IFCHR if is_terminal(libc::STDIN_FILENO) => Stdin::Terminal,
+            libc::S_IFCHR if is_dev_null(&stat) => Stdin::DevNull,
+            _ => Stdin::Device,
+        }
+    }
+}
+
+impl fmt::Display for Stdin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stdin::Terminal => "a terminal",
+            Stdin::Pipe => "a pipe",
+            Stdin::Socket => "a socket",
+            Stdin::File => "a file",
+            Stdin::DevNull => "/dev/null",
+            Stdin::Device => "a device",
+            Stdin::Closed => "closed",
+        })
+    }
+}
+
+fn stat(fd: c_int) -> Option<libc::stat> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: fstat fills `stat` when it returns 0, and only then is it read.
+    unsafe { (libc::fstat(fd, stat.as_mut_ptr()) == 0).then(|| stat.assume_init()) }
+}
+
+fn is_terminal(fd: c_int) -> bool {
+    // SAFETY: isatty takes any descriptor.
+    unsafe { libc::isatty(fd) == 1 }
+}
+
+fn is_dev_null(stat: &libc::stat) -> bool {
+    let mut null = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the path is a C string; stat fills `null` when it returns 0, and only then is it read.
+    unsafe {
+        libc::stat(c"/dev/null".as_ptr(), null.as_mut_ptr()) == 0
+            && null.assume_init().st_rdev == stat.st_rdev
+    }
+}
+
+fn errno() -> c_int {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+/// Between fork and exec: cuts the child that is to become mpiexec off from the program's stdin and terminal.
+///
+/// - fd 0 becomes `/dev/null`, open for writing only.
+/// - fd 1 and 2, where they are a terminal or a pipe, get an open file description of their own: O_NONBLOCK,
+///   which MPICH 4.1's mpiexec sets (pmodels/mpich issue 1782), is a flag of the description, and would reach
+///   the program through it, on a terminal its stdin too.
+///
+/// What cannot be done is logged and left as it is: mpiexec then runs as it would without us. Doing it twice does
+/// no harm. Only async-signal-safe calls.
+pub fn isolate() {
+    let stdin = replace_stdin();
+    let stdout = reopen(libc::STDOUT_FILENO);
+    let stderr = reopen(libc::STDERR_FILENO);
+    if let Err(errno) = stdin {
+        logging::from_child(
+            Level::Warn,
+            format_args!(
+                "mpiexec keeps the program's stdin: /dev/null can't be opened (errno {errno})"
+            ),
+        );
+    }
+    logging::from_child(
+        Level::Info,
+        format_args!(
+            "this child becomes mpiexec: fd 0 {}, fd 1 {stdout}, fd 2 {stderr}",
+            if stdin.is_ok() {
+                "reads as closed"
+            } else {
+                "left as it is"
+            }
+        ),
+    );
+}
+
+/// Between fork and exec: fd 0 becomes [`NO_STDIN`]. Gives errno when it can't be opened.
+fn replace_stdin() -> Result<(), c_int> {
+    // SAFETY: the path is a C string; `null` is closed only if it is not fd 0 itself, as it is where fd 0 was closed.
+    unsafe {
+        let null = libc::open(NO_STDIN.as_ptr(), libc::O_WRONLY);
+        if null < 0 {
+            return Err(errno());
+        }
+        if null != libc::STDIN_FILENO {
+            libc::dup2(null, libc::STDIN_FILENO);
+            libc::close(null);
+        }
+    }
+    Ok(())
+}
+
+/// What became of an output descriptor, for the log.
+enum Reopened {
+    Terminal,
+    Pipe,
+    /// It is not one that shares flags with the program's reading.
+    Other,
+    /// It could not be opened again, for this errno.
+    Failed(c_int),
+}
+
+impl fmt::Display for Reopened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reopened::Terminal => f.write_str("a terminal, opened anew"),
+            Reopened::Pipe => f.write_str("a pipe, opened anew"),
+            Reopened::Other => f.write_str("as it is"),
+            Reopened::Failed(errno) => {
+                write!(f, "as it is: it can't be opened anew (errno {errno})")
+            }
+        }
+    }
+}
+
+/// Between fork and exec: gives `fd` an open file description of its own, if it is a terminal or a pipe.
+fn reopen(fd: c_int) -> Reopened {
+    let Some(stat) = stat(fd) else {
+        return Reopened::Other;
+    };
+    let done = match stat.st_mode & libc::S_IFMT {
+        libc::S_IFIFO => Reopened::Pipe,
+        libc::S_IFCHR if is_terminal(fd) && !is_pty_master(fd) => Reopened::Terminal,
+        _ => return Reopened::Other,
+    };
+    // SAFETY: `fd` is open, as fstat has shown; `own` is a descriptor that was opened here.
+    unsafe {
+        let flags = libc::fcntl(fd, libc::F_GETFL);
+        // O_NONBLOCK: opening a pipe that nobody reads any more fails then, where it would wait for a reader.
+        let own = open_again(
+            fd,
+            (flags & libc::O_ACCMODE) | libc::O_NONBLOCK | libc::O_NOCTTY,
+        );
+        if own < 0 {
+            return Reopened::Failed(errno());
+        }
+        libc::fcntl(own, libc::F_SETFL, flags & !libc::O_NONBLOCK);
+        libc::dup2(own, fd);
+        libc::close(own);
+    }
+    done
+}
+
+/// Whether this is the master side of a pseudo-terminal: opening that again would make a new terminal.
+fn is_pty_master(fd: c_int) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        let mut number: libc::c_uint = 0;
+        // SAFETY: TIOCGPTN (tty_ioctl(4)) writes one unsigned int, on a master only.
+        unsafe { libc::ioctl(fd, libc::TIOCGPTN, &mut number) == 0 }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        // There a terminal is opened by its name, which a master has not.
+        let _ = fd;
+        false
+    }
+}
+
+/// Between fork and exec: opens what `fd` refers to once more.
+///
+/// # Safety
+/// `fd` must be open.
+#[cfg(target_os = "linux")]
+unsafe fn open_again(fd: c_int, flags: c_int) -> c_int {
+    let path = match fd {
+        libc::STDOUT_FILENO => c"/proc/self/fd/1",
+        _ => c"/proc/self/fd/2",
+    };
+    // SAFETY: `path` is a C string.
+    unsafe { libc::open(path.as_ptr(), flags) }
+}
+
+/// Between fork and exec: opens the terminal that `fd` refers to once more, by its name at load.
+///
+/// There is no /proc, and /dev/fd/N shares the description: a pipe cannot be opened again.
+///
+/// # Safety
+/// `fd` must be open.
+#[cfg(not(target_os = "linux"))]
+unsafe fn open_again(fd: c_int, flags: c_int) -> c_int {
+    match terminals::name(fd) {
+        // SAFETY: `name` is a C string.
+        Some(name) => unsafe { libc::open(name.as_ptr(), flags) },
+        None => -1,
+    }
+}
+
+/// The names of the terminals on fd 1 and 2, taken at load: ttyname is not async-signal-safe.
+#[cfg(not(target_os = "linux"))]
+pub mod terminals {
+    use std::ffi::{CStr, CString};
+    use std::sync::OnceLock;
+
+    use libc::c_int;
+
+    static NAMES: OnceLock<[Option<(libc::dev_t, CString)>; 2]> = OnceLock::new();
+
+    /// For the ctor.
+    pub fn note() {
+        NAMES.get_or_init(|| [libc::STDOUT_FILENO, libc::STDERR_FILENO].map(ask));
+    }
+
+    fn ask(fd: c_int) -> Option<(libc::dev_t, CString)> {
+        let stat = super::stat(fd)?;
+        let mut name = [0; 128];
+        // SAFETY: the buffer has the length that is told; on success it holds a C string.
+        unsafe {
+            (libc::ttyname_r(fd, name.as_mut_ptr(), name.len()) == 0)
+                .then(|| (stat.st_rdev, CStr::from_ptr(name.as_ptr()).to_owned()))
+        }
+    }
+
+    /// Between fork and exec: the name of the terminal on `fd`, if it is one of those that were there at load.
+    pub fn name(fd: c_int) -> Option<&'static CStr> {
+        let device = super::stat(fd)?.st_rdev;
+        let names = NAMES.get()?.iter().flatten();
+        names
+            .filter(|(noted, _)| *noted == device)
+            .map(|(_, name)| name.as_c_str())
+            .next()
+    }
+}
+
+/// The guard around the call: while one lives, fd 0 of the program is [`NO_STDIN`]. Dropping the last one puts
+/// back what was there: the same open file description, the same FD_CLOEXEC; nothing, if fd 0 was closed.
+///
+/// The number 0 is never free in between. Other threads see the change, as descriptors belong to the process.
+pub struct CallGuard(());
+
+/// What the guards that live at present have set aside: the first one saves, the last one restores.
+static SET_ASIDE: Mutex<SetAside> = Mutex::new(SetAside {
+    guards: 0,
+    original: Original::Closed,
+});
+
+struct SetAside {
+    guards: usize,
+    original: Original,
+}
+
+enum Original {
+    Closed,
+    Open { saved: c_int, flags: c_int },
+}
+
+impl CallGuard {
+    /// Takes fd 0 away from the program.
+    ///
+    /// # Errors
+    /// Gives errno when fd 0 can't be saved or replaced; it is as before then.
+    pub fn new() -> Result<CallGuard, c_int> {
+        let mut aside = set_aside();
+        if aside.guards == 0 {
+            aside.original = save_and_replace()?;
+        }
+        aside.guards += 1;
+        Ok(CallGuard(()))
+    }
+}
+
+impl Drop for CallGuard {
+    fn drop(&mut self) {
+        let mut aside = set_aside();
+        aside.guards -= 1;
+        if aside.guards > 0 {
+            return;
+        }
+        // SAFETY: `saved` was duplicated by `save_and_replace` and is closed nowhere else. Closing fd 0 closes
+        // what `save_and_replace` opened there.
+        unsafe {
+            match aside.original {
+                Original::Closed => libc::close(libc::STDIN_FILENO),
+                Original::Open { saved, flags } => {
+                    libc::dup2(saved, libc::STDIN_FILENO);
+                    libc::fcntl(libc::STDIN_FILENO, libc::F_SETFD, flags);
+                    libc::close(saved)
+                }
+            };
+        }
+    }
+}
+
+fn set_aside() -> MutexGuard<'static, SetAside> {
+    SET_ASIDE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn save_and_replace() -> Result<Original, c_int> {
+    // SAFETY: fcntl, open, dup2 and close on descriptors of which only fd 0 is not ours.
+    unsafe {
+        let flags = libc::fcntl(libc::STDIN_FILENO, libc::F_GETFD);
+        if flags < 0 {
+            replace_stdin()?;
+            return Ok(Original::Closed);
+        }
+        // Above fd 2, so that the copy is nobody's stdout or stderr.
+        let saved = libc::fcntl(libc::STDIN_FILENO, libc::F_DUPFD_CLOEXEC, 3);
+        if saved < 0 {
+            return Err(errno());
+        }
+        if let Err(errno) = replace_stdin() {
+            libc::close(saved);
+            return Err(errno);
+        }
+        Ok(Original::Open { saved, flags })
+    }
+}
+
+/// How many threads the program has, as far as the system tells.
+pub fn threads() -> Option<usize> {
+    #[cfg(target_os = "linux")]
+    {
+        Some(std::fs::read_dir("/proc/self/task").ok()?.count())
+    }
+    #[cfg(target_vendor = "apple")]
+    {
+        let size = size_of::<libc::proc_taskinfo>() as c_int;
+        let mut info = MaybeUninit::<libc::proc_taskinfo>::uninit();
+        // SAFETY: the buffer has the size that is told; it is read only if it was filled whole.
+        unsafe {
+            let got = libc::proc_pidinfo(
+                libc::getpid(),
+                libc::PROC_PIDTASKINFO,
+                0,
+                info.as_mut_ptr().cast(),
+                size,
+            );
+            (got == size).then(|| info.assume_init().pti_threadnum as usize)
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The exported functions: gather the facts, ask, act, call the real one; nothing else.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use libc::{c_char, c_int};
+use once_cell::race::OnceNonZeroUsize;
+
+use crate::decision::{self, Decision, Facts, Guard};
+use crate::guard::{self, CallGuard, Stdin};
+use crate::launcher::{self, Launch};
+use crate::mpi::{self, Mpi};
+use crate::settings::{self, GuardSetting};
+
+// int execvp(const char *file, char *const argv[]): exec(3). What libmpi calls in its forked child.
+redhook::hook! {
+    unsafe fn execvp(file: *const c_char, argv: *const *const c_char) -> c_int => execvp_hook {
+        let real = redhook::real!(execvp);
+        // SAFETY: the caller keeps execvp's contract: both are what execvp takes.
+        unsafe {
+            if acts_in_child(settings::get().guard) && Launch::recognise(argv).is_some() {
+                guard::isolate();
+            }
+            real(file, argv)
+        }
+    }
+}
+
+/// Finds the real execvp, for the ctor: a forked child can't look it up.
+pub fn resolve() {
+    let _ = redhook::real!(execvp);
+}
+
+/// Between fork and exec: whether a launch is guarded where it happens. It is whoever calls, also one that never
+/// met our `MPI_Comm_spawn`; a launch can be recognised only where the MPI is one that needs it.
+fn acts_in_child(setting: GuardSetting) -> bool {
+    matches!(setting, GuardSetting::Auto | GuardSetting::Launch)
+}
+
+/// An MPI function that spawns: exported under its name, with `Word` for whatever is a handle or a pointer.
+macro_rules! spawn_hook {
+    ($(#[$documentation:meta])* $name:ident($($argument:ident: $type:ty),+)) => {
+        $(#[$documentation])*
+        ///
+        /// # Errors
+        /// The real function's error code; [`NO_MPI`] if there is no real function.
+        ///
+        /// # Safety
+        /// That of the real function, which gets every argument as it came.
+        #[unsafe(no_mangle)]
+        #[allow(non_snake_case)]
+        pub unsafe extern "C-unwind" fn $name($($argument: $type),+) -> c_int {
+            type Real = unsafe extern "C-unwind" fn($($type),+) -> c_int;
+            static REAL: OnceNonZeroUsize = OnceNonZeroUsize::new();
+            let name = stringify!($name);
+            let Some(real) = catch_unwind(|| mpi::real(name, &REAL)).unwrap_or(None) else {
+                log::error!("{name} was called, but no MPI library is loaded in this program");
+                return NO_MPI;
+            };
+            let spawn = Spawn::begin(name);
+            // SAFETY: the address is that of the real function, whose prototype this is: a Word has the size and
+            // the registers of a handle or a pointer. The arguments are the caller's.
+            let code = unsafe { std::mem::transmute::<usize, Real>(real.get())($($argument),+) };
+            spawn.end(code);
+            code
+        }
+    };
+}
+
+/// An MPI handle or a pointer, passed on untouched. MPI_Info and MPI_Comm are an int in MPICH and a pointer in
+/// Open MPI and in MPI 5's standard ABI; an int leaves the upper half of its register to chance.
+type Word = usize;
+
+/// What a spawn returns when there is no MPI: MPI_ERR_INTERN in MPICH's mpi.h, MPI_ERR_OTHER in Open MPI's.
+const NO_MPI: c_int = 16;
+
+spawn_hook! {
+    /// `MPI_Comm_spawn` (MPI 4.1, section 11.8.2): `command`, `argv`, `maxprocs`, `info`, `root`, `comm`,
+    /// `intercomm`, `array_of_errcodes`.
+    MPI_Comm_spawn(
+        command: Word, argv: Word, maxprocs: c_int, info: Word, root: c_int, comm: Word, intercomm: Word,
+        errcodes: Word
+    )
+}
+
+spawn_hook! {
+    /// `MPI_Comm_spawn_multiple` (MPI 4.1, section 11.8.3): `count`, `array_of_commands`, `array_of_argv`,
+    /// `array_of_maxprocs`, `array_of_info`, `root`, `comm`, `intercomm`, `array_of_errcodes`.
+    MPI_Comm_spawn_multiple(
+        count: c_int, commands: Word, argvs: Word, maxprocs: Word, infos: Word, root: c_int, comm: Word,
+        intercomm: Word, errcodes: Word
+    )
+}
+
+/// One call of a spawning function, from the decision to the outcome.
+///
+/// No panic leaves `begin` or `end`: a defect here costs the guard or a log line, not the program's call.
+struct Spawn {
+    name: &'static str,
+    guard: Option<CallGuard>,
+    started: Instant,
+}
+
+impl Spawn {
+    fn begin(name: &'static str) -> Spawn {
+        let guard = catch_unwind(|| {
+            let (facts, decision) = decide();
+            log::info!("{name}: {facts}; {decision}");
+            match decision.guard {
+                Guard::Call => guard_call(name),
+                Guard::None | Guard::Launch => None,
+            }
+        });
+        Spawn {
+            name,
+            guard: guard.unwrap_or(None),
+            started: Instant::now(),
+        }
+    }
+
+    fn end(self, code: c_int) {
+        let Spawn {
+            name,
+            guard,
+            started,
+        } = self;
+        let milliseconds = started.elapsed().as_millis();
+        drop(guard);
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            let success = if code == 0 { " (MPI_SUCCESS)" } else { "" };
+            log::info!("{name}: returned {code}{success} after {milliseconds} ms");
+        }));
+    }
+}
+
+fn decide() -> (Facts, Decision) {
+    let facts = Facts {
+        setting: settings::get().guard,
+        manager: launcher::process_manager(),
+        mpi: Mpi::of_this_program(),
+        stdin: Stdin::of_this_program(),
+    };
+    let decision = decision::decide(&facts);
+    (facts, decision)
+}
+
+fn guard_call(name: &str) -> Option<CallGuard> {
+    if let Some(threads) = guard::threads().filter(|&threads| threads > 1) {
+        log::warn!(
+            "{name}: all {threads} threads of this program are without stdin during the call"
+        );
+    }
+    CallGuard::new()
+        .inspect_err(|errno| {
+            log::warn!("{name}: stdin can't be replaced (errno {errno}); the call goes on without")
+        })
+        .ok()
+}

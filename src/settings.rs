@@ -1,0 +1,255 @@
+//! `SPAWNFIX_*`: read once, at load.
+
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::OnceLock;
+
+use libc::c_char;
+
+use crate::logging::Escaped;
+
+/// `SPAWNFIX_GUARD`: how a spawn is guarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardSetting {
+    /// By the MPI that the program has; see `decision::decide`.
+    Auto,
+    /// In the forked child that becomes mpiexec.
+    Launch,
+    /// In the program, around the call.
+    Call,
+    /// Not at all.
+    Off,
+}
+
+/// All settings, with their defaults in [`Settings::DEFAULT`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `SPAWNFIX_GUARD`.
+    pub guard: GuardSetting,
+    /// `SPAWNFIX_LOG`: an env_logger filter that [`is_filter`] has accepted.
+    pub log: Option<String>,
+    /// `SPAWNFIX_LOG_FILE`, made absolute: the program may change its directory.
+    pub log_file: Option<CString>,
+}
+
+impl Settings {
+    /// What holds where nothing is set.
+    pub const DEFAULT: Settings = Settings {
+        guard: GuardSetting::Auto,
+        log: None,
+        log_file: None,
+    };
+}
+
+/// A setting that cannot be used, in the words of the warning.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Complaint {
+    name: &'static str,
+    value: OsString,
+    takes: &'static str,
+    instead: &'static str,
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = Escaped(self.value.as_bytes());
+        write!(
+            f,
+            "{}={value} is ignored: it takes {}; {}",
+            self.name, self.takes, self.instead
+        )
+    }
+}
+
+static SETTINGS: OnceLock<Settings> = OnceLock::new();
+
+/// The settings. A lock-free read: also usable between fork and exec.
+pub fn get() -> &'static Settings {
+    static DEFAULT: Settings = Settings::DEFAULT;
+    SETTINGS.get().unwrap_or(&DEFAULT)
+}
+
+/// Reads the environment, for the ctor: keeps the settings and returns what to complain of.
+///
+/// In secure-execution mode (ld.so(8)) the environment is another user's word, and is not read.
+pub fn load() -> Vec<Complaint> {
+    if secure_execution() {
+        return Vec::new();
+    }
+    // SAFETY: the ctor runs before the program's own code, so nothing changes the environment meanwhile.
+    let (settings, complaints) = parse(unsafe { environment() });
+    let _ = SETTINGS.set(settings);
+    complaints
+}
+
+/// The settings that these variables make, and a complaint for each value that cannot be used.
+///
+/// As with getenv, the first of several definitions counts. An empty value means unset.
+fn parse<'a>(variables: impl Iterator<Item = &'a [u8]>) -> (Settings, Vec<Complaint>) {
+    let mut settings = Settings::DEFAULT;
+    let mut complaints = Vec::new();
+    let mut seen = [false; Name::ALL.len()];
+    for variable in variables {
+        let Some((name, value)) = Name::split(variable) else {
+            continue;
+        };
+        if std::mem::replace(&mut seen[name as usize], true) || value.is_empty() {
+            continue;
+        }
+        if let Err((takes, instead)) = settings.apply(name, value) {
+            complaints.push(Complaint {
+                name: Name::ALL[name as usize],
+                value: OsString::from_vec(value.to_vec()),
+                takes,
+                instead,
+            });
+        }
+    }
+    (settings, complaints)
+}
+
+/// The variables, in the order of [`Name::ALL`].
+#[derive(Clone, Copy)]
+enum Name {
+    Guard,
+    Log,
+    LogFile,
+}
+
+impl Name {
+    const ALL: [&'static str; 3] = ["SPAWNFIX_GUARD", "SPAWNFIX_LOG", "SPAWNFIX_LOG_FILE"];
+
+    /// `NAME=value` taken apart, if it is one of ours.
+    fn split(variable: &[u8]) -> Option<(Name, &[u8])> {
+        // Every process pays for this loop over its environment: most variables end here, at one comparison.
+        if !variable.starts_with(b"SPAWNFIX_") {
+            return None;
+        }
+        let at = variable.iter().position(|&byte| byte == b'=')?;
+        let name = match &variable[..at] {
+            b"SPAWNFIX_GUARD" => Name::Guard,
+            b"SPAWNFIX_LOG" => Name::Log,
+            b"SPAWNFIX_LOG_FILE" => Name::LogFile,
+            _ => return None,
+        };
+        Some((name, &variable[at + 1..]))
+    }
+}
+
+impl Settings {
+    /// Takes one value over, or says what the variable takes and what happens instead.
+    fn apply(&mut self, name: Name, value: &[u8]) -> Result<(), (&'static str, &'static str)> {
+        match name {
+            Name::Guard => {
+                self.guard = match value {
+                    b"auto" => GuardSetting::Auto,
+                    b"launch" => GuardSetting::Launch,
+                    b"call" => GuardSetting::Call,
+                    b"off" => GuardSetting::Off,
+                    _ => return Err(("auto, launch, call or off", "auto applies")),
+                }
+            }
+            Name::Log => match std::str::from_utf8(value) {
+                Ok(text) if is_filter(text) => self.log = Some(text.to_owned()),
+                _ => {
+                    return Err((
+                        "off, error, warn, info, debug, trace or an env_logger filter on spawnfix's modules",
+                        "warn applies",
+                    ));
+                }
+            },
+            Name::LogFile => {
+                let path = std::path::absolute(OsStr::from_bytes(value)).ok();
+                let path =
+                    path.and_then(|path| CString::new(path.into_os_string().into_vec()).ok());
+                // Opened for each line and now, not kept: a descriptor of ours in the program would be in its way.
+                match path.filter(|path| crate::logging::can_append(path)) {
+                    Some(path) => self.log_file = Some(path),
+                    None => {
+                        return Err(("a file that can be appended to", "the log goes to stderr"));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether this is a filter that selects lines of ours.
+///
+/// env_logger takes any word that is not a level for a module's name. `verbose` would then silence all of our
+/// modules without a word, so a name has to be one of ours.
+fn is_filter(text: &str) -> bool {
+    let is_level = |word: &str| word.parse::<log::LevelFilter>().is_ok();
+    let is_module = |word: &str| {
+        let rest = word.strip_prefix("spawnfix");
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    let (directives, text) = text.split_once('/').unwrap_or((text, ""));
+    !text.contains('/')
+        && directives.split(',').all(|directive| {
+            let directive = directive.trim();
+            match directive.split_once('=') {
+                Some((module, level)) => is_module(module.trim()) && is_level(level.trim()),
+                None => is_level(directive) || is_module(directive),
+            }
+        })
+}
+
+/// Whether the process has more rights than its user: setuid, setgid, file capabilities.
+fn secure_execution() -> bool {
+    #[cfg(target_os = "linux")]
+    // SAFETY: getauxval reads a table that the kernel made; it takes any key.
+    return unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    #[cfg(not(target_os = "linux"))]
+    // SAFETY: issetugid has no arguments and only asks the kernel.
+    return unsafe { issetugid() } != 0;
+}
+
+#[cfg(not(target_os = "linux"))]
+unsafe extern "C" {
+    fn issetugid() -> libc::c_int;
+}
+
+/// Each `NAME=value` of the environment, without copying it.
+///
+/// # Safety
+/// Nothing may change the environment while the iterator or what it yielded is in use.
+unsafe fn environment<'a>() -> impl Iterator<Item = &'a [u8]> {
+    // SAFETY: environ is a null-terminated array of C strings, or null after clearenv(3).
+    let mut next = unsafe { environ() };
+    std::iter::from_fn(move || {
+        if next.is_null() {
+            return None;
+        }
+        // SAFETY: `next` is not past the array's final null: at that the iterator stays.
+        let variable = unsafe { *next };
+        if variable.is_null() {
+            return None;
+        }
+        // SAFETY: `variable` was not the final null, so another entry follows; it is a C string that stays as it is.
+        unsafe {
+            next = next.add(1);
+            Some(CStr::from_ptr(variable).to_bytes())
+        }
+    })
+}
+
+/// The C library's `environ`.
+///
+/// # Safety
+/// The pointer is good as long as nothing changes the environment.
+unsafe fn environ() -> *const *const c_char {
+    #[cfg(target_vendor = "apple")]
+    // SAFETY: _NSGetEnviron always returns the address of environ; a dylib cannot name environ itself.
+    return unsafe { *libc::_NSGetEnviron() as *const *const c_char };
+    #[cfg(not(target_vendor = "apple"))]
+    {
+        unsafe extern "C" {
+            static environ: *const *const c_char;
+        }
+        // SAFETY: the C library defines environ and has set it before any ctor runs.
+        unsafe { environ }
+    }
+}
