@@ -78,7 +78,8 @@ fn is_dev_null(stat: &libc::stat) -> bool {
     }
 }
 
-fn errno() -> c_int {
+/// The C library's errno. Async-signal-safe.
+pub fn errno() -> c_int {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
@@ -95,25 +96,38 @@ pub fn isolate() {
     let stdin = replace_stdin();
     let stdout = reopen(libc::STDOUT_FILENO);
     let stderr = reopen(libc::STDERR_FILENO);
-    if let Err(errno) = stdin {
+    let level = if stdin.is_ok() {
+        Level::Info
+    } else {
+        Level::Warn
+    };
+    let stdin = Replaced(stdin);
+    let text =
+        format_args!("this child becomes mpiexec: fd 0 {stdin}, fd 1 {stdout}, fd 2 {stderr}");
+    logging::from_child(level, text);
+}
+
+/// Between fork and exec: gives the child a process group of its own, so that what is typed at the terminal
+/// (Ctrl-C, Ctrl-\, Ctrl-Z) signals the program alone.
+pub fn leave_process_group() {
+    // SAFETY: setpgid and signal are async-signal-safe and take no pointers here. A group in the background that
+    // writes to a terminal set to `tostop` would be stopped by SIGTTOU, were that not ignored.
+    let failed = unsafe {
+        libc::signal(libc::SIGTTOU, libc::SIG_IGN);
+        libc::setpgid(0, 0) != 0
+    };
+    if failed {
+        let errno = errno();
+        let text = format_args!(
+            "mpiexec stays in the program's process group, in Ctrl-C's reach (errno {errno})"
+        );
+        logging::from_child(Level::Warn, text);
+    } else {
         logging::from_child(
-            Level::Warn,
-            format_args!(
-                "mpiexec keeps the program's stdin: /dev/null can't be opened (errno {errno})"
-            ),
+            Level::Info,
+            format_args!("mpiexec gets a process group of its own"),
         );
     }
-    logging::from_child(
-        Level::Info,
-        format_args!(
-            "this child becomes mpiexec: fd 0 {}, fd 1 {stdout}, fd 2 {stderr}",
-            if stdin.is_ok() {
-                "reads as closed"
-            } else {
-                "left as it is"
-            }
-        ),
-    );
 }
 
 /// Between fork and exec: fd 0 becomes [`NO_STDIN`]. Gives errno when it can't be opened.
@@ -130,6 +144,21 @@ fn replace_stdin() -> Result<(), c_int> {
         }
     }
     Ok(())
+}
+
+/// What became of fd 0, for the log.
+struct Replaced(Result<(), c_int>);
+
+impl fmt::Display for Replaced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Ok(()) => f.write_str("reads as closed"),
+            Err(errno) => write!(
+                f,
+                "stays the program's, as /dev/null can't be opened (errno {errno})"
+            ),
+        }
+    }
 }
 
 /// What became of an output descriptor, for the log.

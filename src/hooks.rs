@@ -6,11 +6,13 @@ use std::time::Instant;
 use libc::{c_char, c_int};
 use once_cell::race::OnceNonZeroUsize;
 
-use crate::decision::{self, Decision, Facts, Guard};
+use crate::decision::{self, Facts, Guard};
 use crate::guard::{self, CallGuard, Stdin};
+use crate::inherit;
 use crate::launcher::{self, Launch};
 use crate::mpi::{self, Mpi};
 use crate::settings::{self, GuardSetting};
+use crate::watch::{self, Watch};
 
 // int execvp(const char *file, char *const argv[]): exec(3). What libmpi calls in its forked child.
 redhook::hook! {
@@ -18,8 +20,12 @@ redhook::hook! {
         let real = redhook::real!(execvp);
         // SAFETY: the caller keeps execvp's contract: both are what execvp takes.
         unsafe {
-            if acts_in_child(settings::get().guard) && Launch::recognise(argv).is_some() {
-                guard::isolate();
+            if settings::get().guard != GuardSetting::Off {
+                if let Some(launch) = Launch::recognise(argv) {
+                    prepare(launch);
+                    real(file, argv);
+                    launcher::exec_failed(launch, file, guard::errno());
+                }
             }
             real(file, argv)
         }
@@ -31,10 +37,20 @@ pub fn resolve() {
     let _ = redhook::real!(execvp);
 }
 
-/// Between fork and exec: whether a launch is guarded where it happens. It is whoever calls, also one that never
-/// met our `MPI_Comm_spawn`; a launch can be recognised only where the MPI is one that needs it.
-fn acts_in_child(setting: GuardSetting) -> bool {
-    matches!(setting, GuardSetting::Auto | GuardSetting::Launch)
+/// Between fork and exec: what is done in the child that is to become mpiexec, whoever launches it: also a caller
+/// that never met our `MPI_Comm_spawn`. Which MPI it has need not be asked: only one that needs it launches so.
+fn prepare(launch: Launch) {
+    let settings = settings::get();
+    if settings.guard != GuardSetting::Call {
+        guard::isolate();
+    }
+    if settings.interactive {
+        guard::leave_process_group();
+    }
+    if !settings.inherit {
+        inherit::disinherit();
+    }
+    watch::announce(launch);
 }
 
 /// An MPI function that spawns: exported under its name, with `Word` for whatever is a handle or a pointer.
@@ -97,51 +113,50 @@ spawn_hook! {
 /// No panic leaves `begin` or `end`: a defect here costs the guard or a log line, not the program's call.
 struct Spawn {
     name: &'static str,
-    guard: Option<CallGuard>,
     started: Instant,
+    // In the order in which they end, should the real function be left by an exception.
+    watch: Option<Watch>,
+    guard: Option<CallGuard>,
 }
 
 impl Spawn {
     fn begin(name: &'static str) -> Spawn {
-        let guard = catch_unwind(|| {
-            let (facts, decision) = decide();
+        let acts = catch_unwind(|| {
+            let facts = Facts {
+                setting: settings::get().guard,
+                manager: launcher::process_manager(),
+                mpi: Mpi::of_this_program(),
+                stdin: Stdin::of_this_program(),
+            };
+            let decision = decision::decide(&facts);
             log::info!("{name}: {facts}; {decision}");
             match decision.guard {
-                Guard::Call => guard_call(name),
-                Guard::None | Guard::Launch => None,
+                Guard::None => (None, None),
+                Guard::Launch => (Watch::begin(name, facts.mpi), None),
+                Guard::Call => {
+                    let guard = guard_call(name);
+                    (Watch::begin(name, facts.mpi), guard)
+                }
             }
         });
+        let (watch, guard) = acts.unwrap_or((None, None));
         Spawn {
             name,
-            guard: guard.unwrap_or(None),
             started: Instant::now(),
+            watch,
+            guard,
         }
     }
 
     fn end(self, code: c_int) {
-        let Spawn {
-            name,
-            guard,
-            started,
-        } = self;
-        let milliseconds = started.elapsed().as_millis();
-        drop(guard);
+        let milliseconds = self.started.elapsed().as_millis();
         let _ = catch_unwind(AssertUnwindSafe(|| {
-            let success = if code == 0 { " (MPI_SUCCESS)" } else { "" };
+            drop(self.watch);
+            drop(self.guard);
+            let (name, success) = (self.name, if code == 0 { " (MPI_SUCCESS)" } else { "" });
             log::info!("{name}: returned {code}{success} after {milliseconds} ms");
         }));
     }
-}
-
-fn decide() -> (Facts, Decision) {
-    let facts = Facts {
-        setting: settings::get().guard,
-        manager: launcher::process_manager(),
-        mpi: Mpi::of_this_program(),
-        stdin: Stdin::of_this_program(),
-    };
-    let decision = decision::decide(&facts);
-    (facts, decision)
 }
 
 fn guard_call(name: &str) -> Option<CallGuard> {

@@ -1,4 +1,4 @@
-//! The mpiexec that libmpi launches behind a singleton: how it is recognised.
+//! The mpiexec that libmpi launches behind a singleton: how it is recognised, and what is said when it fails.
 //!
 //! MPICH (PMII_singinit in src/pmi/src/pmi_v1.c) listens on a port, forks, and the child calls
 //!
@@ -6,11 +6,22 @@
 //! execvp("mpiexec", {"mpiexec", ["-v",] "-pmi_args", PORT, "default_interface", "default_key", PID, NULL})
 //! ```
 //!
-//! while the program waits for a connection to PORT. Intel MPI and MVAPICH have that code from MPICH.
+//! The program waits in accept() for a connection to PORT, then for one line of PMI-1: a list of `key=value`, of
+//! which the first must be `cmd=singinit`. Any other command is an error that MPI reports as its own, in the way
+//! that the program has asked for. No connection: it waits for ever. Intel MPI and MVAPICH have that code from
+//! MPICH.
 
 use std::ffi::CStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
-use libc::c_char;
+use libc::{c_char, c_int};
+use log::Level;
+
+use crate::logging::{self, Escaped};
+use crate::mpi::{Family, Mpi};
+use crate::{settings, watch};
 
 /// The launch of an mpiexec for a singleton.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +32,9 @@ pub struct Launch {
 
 /// How far into argv the option can stand. MPICH has it first or second; a program's own argv may be long.
 const LAST_PLACE: usize = 4;
+
+/// The answer that frees the program: a PMI-1 command that is none which it waits for.
+const LAUNCH_FAILED: &[u8] = b"cmd=launch_failed rc=1\n";
 
 impl Launch {
     /// Between fork and exec: the launch that these arguments of execvp make, if it is one.
@@ -46,6 +60,30 @@ impl Launch {
         }
         None
     }
+
+    /// Tells the waiting program that its launch has failed. Async-signal-safe.
+    pub fn answer_failure(self) {
+        // SAFETY: all zeroes is a sockaddr_in, of integers.
+        let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+        address.sin_family = libc::AF_INET as libc::sa_family_t;
+        address.sin_port = self.port.to_be();
+        address.sin_addr.s_addr = libc::INADDR_LOOPBACK.to_be();
+        let size = size_of_val(&address) as libc::socklen_t;
+        // Should the program have its answer already, nobody accepts this connection, and no harm is done.
+        // SAFETY: `address` is a sockaddr_in of `size` bytes; the buffer is readable; `socket` is opened and closed
+        // here.
+        unsafe {
+            let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+            if socket < 0 {
+                return;
+            }
+            libc::fcntl(socket, libc::F_SETFD, libc::FD_CLOEXEC);
+            if libc::connect(socket, (&raw const address).cast(), size) == 0 {
+                libc::write(socket, LAUNCH_FAILED.as_ptr().cast(), LAUNCH_FAILED.len());
+            }
+            libc::close(socket);
+        }
+    }
 }
 
 /// The variable by which a process manager tells a program that it started it, if one is set.
@@ -61,6 +99,188 @@ pub fn process_manager() -> Option<&'static str> {
     ]
     .into_iter()
     .find(|name| std::env::var_os(name).is_some())
+}
+
+/// How a launch failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// execvp returned with this errno.
+    NotRun(c_int),
+    /// It ended with this status.
+    Exited(c_int),
+    /// It was ended by this signal.
+    Killed(c_int),
+    /// It ended, and the program itself has taken its status.
+    Gone,
+}
+
+/// A failed launch, in the words of the log.
+pub struct Failure<'a> {
+    pub how: How,
+    /// What was looked for: "mpiexec".
+    pub name: &'a CStr,
+    /// What PATH has under that name.
+    pub file: Option<&'a Path>,
+    /// Whether that file is known for Open MPI's.
+    pub open_mpis: bool,
+    /// The program's MPI, if it was asked.
+    pub mpi: Option<&'a Mpi>,
+}
+
+impl fmt::Display for Failure<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Escaped(self.name.to_bytes());
+        match (self.file, self.how) {
+            (None, How::NotRun(libc::ENOENT)) => write!(f, "{name} was not found on PATH")?,
+            (None, _) => write!(f, "{name}")?,
+            (Some(file), _) => write!(f, "{}", Escaped(file.as_os_str().as_bytes()))?,
+        }
+        match (self.file, self.how) {
+            (None, How::NotRun(libc::ENOENT)) => {}
+            // The file is there: what is not is the interpreter that its first line names.
+            (Some(_), How::NotRun(libc::ENOENT)) => {
+                f.write_str(" can't be run: its interpreter is not there")?
+            }
+            (_, How::NotRun(libc::EACCES)) => f.write_str(" can't be run: it is not executable")?,
+            (_, How::NotRun(errno)) => write!(f, " can't be run (errno {errno})")?,
+            (_, How::Exited(status)) => {
+                write!(f, " ended with exit status {status} before it answered")?
+            }
+            (_, How::Killed(signal)) => {
+                write!(f, " was killed by signal {signal} before it answered")?
+            }
+            (_, How::Gone) => f.write_str(" ended before it answered")?,
+        }
+        f.write_str(", so MPI can launch nothing")?;
+        if let Some(mpi) = self.mpi {
+            write!(f, "; this program has {mpi}")?;
+        }
+        match self.remedy() {
+            Some(remedy) => write!(f, ": {remedy}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Failure<'_> {
+    /// What to do about it, where that is known.
+    fn remedy(&self) -> Option<&'static str> {
+        if self.open_mpis {
+            return Some(
+                "that mpiexec is Open MPI's; put the one of the program's own MPI first on PATH",
+            );
+        }
+        if let Some(mpi) = self.mpi.filter(|mpi| mpi.family == Family::Mpich) {
+            match mpi.version[..] {
+                // Measured with 3.4.3 and 4.0.3: "unrecognized argument pmi_args". Added in 4.1.
+                [0..=3, ..] | [4, 0, ..] => {
+                    return Some(
+                        "before MPICH 4.1, mpiexec can't serve a program that was started without it; start the \
+                         program with mpiexec -n 1, or use MPICH 4.3.2 or later",
+                    );
+                }
+                // Measured: "No executable provided"; mended in MPICH's commit ef6de6ad85.
+                [4, 3, 1] => {
+                    return Some(
+                        "MPICH 4.3.1's mpiexec can't serve a program that was started without it; start the \
+                         program with mpiexec -n 1, or use MPICH 4.3.2 or later",
+                    );
+                }
+                _ => {}
+            }
+        }
+        match self.how {
+            How::NotRun(libc::ENOENT | libc::EACCES) => {
+                Some("put the directory with the mpiexec of the program's MPI on PATH")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// In the child, when the real execvp has returned: frees the program, says what was not run, and ends the child,
+/// which would run on as a second copy of the program otherwise. Only async-signal-safe calls.
+///
+/// # Safety
+/// `name` must be what execvp was given: a C string.
+pub unsafe fn exec_failed(launch: Launch, name: *const c_char, errno: c_int) -> ! {
+    // SAFETY: by this function's contract.
+    let name = unsafe { CStr::from_ptr(name) };
+    // SAFETY: the child has one thread, and that is here.
+    let path =
+        unsafe { settings::environment() }.find_map(|variable| variable.strip_prefix(b"PATH="));
+    let mut buffer = [0; libc::PATH_MAX as usize];
+    let file = first_on_path(name.to_bytes(), path.unwrap_or(DEFAULT_PATH), &mut buffer);
+    let failure = Failure {
+        how: How::NotRun(errno),
+        name,
+        file,
+        open_mpis: false,
+        mpi: watch::mpi(),
+    };
+    logging::from_child(
+        Level::Error,
+        format_args!("{failure}; PATH is {}", Escaped(path.unwrap_or(b"not set"))),
+    );
+    watch::told();
+    launch.answer_failure();
+    // SAFETY: _exit ends the process without running what the program has registered for its own end.
+    unsafe { libc::_exit(127) }
+}
+
+/// Where execvp looks if PATH is not set: execvp(3).
+const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
+
+/// The file that execvp would try first: one that is there, executable ones before others. Async-signal-safe.
+fn first_on_path<'a>(name: &[u8], path: &[u8], buffer: &'a mut [u8]) -> Option<&'a Path> {
+    let mut found = 0;
+    for mode in [libc::X_OK, libc::F_OK] {
+        for directory in path.split(|&byte| byte == b':') {
+            // With a slash in it, the name is a path itself; an empty directory is the working directory.
+            let parts: [&[u8]; 4] = match (name.contains(&b'/'), directory.is_empty()) {
+                (true, _) => [b"", b"", name, b"\0"],
+                (_, true) => [b"./", b"", name, b"\0"],
+                _ => [directory, b"/", name, b"\0"],
+            };
+            let length: usize = parts.iter().map(|part| part.len()).sum();
+            if found > 0 || length > buffer.len() {
+                continue;
+            }
+            let mut at = 0;
+            for part in parts {
+                buffer[at..at + part.len()].copy_from_slice(part);
+                at += part.len();
+            }
+            // SAFETY: the buffer now begins with a C string.
+            if unsafe { libc::access(buffer.as_ptr().cast(), mode) } == 0 {
+                found = length - 1;
+            }
+        }
+    }
+    (found > 0).then(|| Path::new(std::ffi::OsStr::from_bytes(&buffer[..found])))
+}
+
+/// In the program: the file that PATH has for mpiexec, and whether it is known for Open MPI's.
+pub fn on_path(name: &CStr) -> (Option<PathBuf>, bool) {
+    let path = std::env::var_os("PATH");
+    let path = path.as_ref().map_or(DEFAULT_PATH, |path| path.as_bytes());
+    let mut buffer = [0; libc::PATH_MAX as usize];
+    let file = first_on_path(name.to_bytes(), path, &mut buffer).map(Path::to_path_buf);
+    let open_mpis = file.as_deref().is_some_and(is_open_mpis);
+    (file, open_mpis)
+}
+
+/// Open MPI installs ompi_info beside its mpiexec, unless that is a link to prterun, orterun or, on Debian,
+/// mpiexec.openmpi. MPICH's, which may be in the same directory there, is a link to mpiexec.hydra.
+fn is_open_mpis(file: &Path) -> bool {
+    let real = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    let name = real.file_name().unwrap_or_default().as_bytes();
+    match name {
+        b"mpiexec" | b"mpirun" => real.with_file_name("ompi_info").exists(),
+        _ => {
+            name.ends_with(b"prterun") || name.ends_with(b"orterun") || name.ends_with(b".openmpi")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -101,6 +321,87 @@ mod tests {
         assert_eq!(recognise(&["mpiexec", "-pmi_args", "65536"]), None);
         // SAFETY: null is allowed.
         assert_eq!(unsafe { Launch::recognise(std::ptr::null()) }, None);
+    }
+
+    fn failure(how: How, file: Option<&str>, open_mpis: bool, library: &str) -> String {
+        let mpi = Mpi::named(library.as_bytes());
+        Failure {
+            how,
+            name: c"mpiexec",
+            file: file.map(Path::new),
+            open_mpis,
+            mpi: Some(&mpi),
+        }
+        .to_string()
+    }
+
+    #[test]
+    fn a_failure_says_what_was_run_how_it_ended_and_what_to_do() {
+        assert_eq!(
+            failure(
+                How::NotRun(libc::ENOENT),
+                None,
+                false,
+                "MPICH Version: 4.2.3"
+            ),
+            "mpiexec was not found on PATH, so MPI can launch nothing; this program has MPICH 4.2.3: put the \
+             directory with the mpiexec of the program's MPI on PATH"
+        );
+        assert_eq!(
+            failure(
+                How::Exited(213),
+                Some("/opt/ompi/bin/mpiexec"),
+                true,
+                "MPICH Version: 4.2.3"
+            ),
+            "/opt/ompi/bin/mpiexec ended with exit status 213 before it answered, so MPI can launch nothing; this \
+             program has MPICH 4.2.3: that mpiexec is Open MPI's; put the one of the program's own MPI first on PATH"
+        );
+        for (library, known) in [
+            ("MPICH Version: 3.4.3", true),
+            ("MPICH Version: 4.0.3", true),
+            ("MPICH Version: 4.1.3", false),
+            ("MPICH Version: 4.3.1", true),
+            ("MPICH Version: 4.3.2", false),
+            ("MPICH Version: 5.0.2", false),
+        ] {
+            let text = failure(How::Exited(255), Some("/bin/mpiexec"), false, library);
+            assert_eq!(text.contains("use MPICH 4.3.2 or later"), known, "{text}");
+        }
+    }
+
+    #[test]
+    fn path_is_searched_as_execvp_does() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        for (directory, mode) in [
+            ("empty", None),
+            ("plain", Some(0o644)),
+            ("good", Some(0o755)),
+        ] {
+            std::fs::create_dir(at(directory)).unwrap();
+            if let Some(mode) = mode {
+                use std::os::unix::fs::PermissionsExt;
+                let file = at(directory).join("mpiexec");
+                std::fs::write(&file, "").unwrap();
+                std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            }
+        }
+        let search = |directories: &[&str]| {
+            let path = std::env::join_paths(directories.iter().map(|name| at(name))).unwrap();
+            let mut buffer = [0; 4096];
+            first_on_path(b"mpiexec", path.as_bytes(), &mut buffer).map(Path::to_path_buf)
+        };
+        assert_eq!(search(&["empty"]), None);
+        assert_eq!(search(&["empty", "plain"]), Some(at("plain/mpiexec")));
+        assert_eq!(
+            search(&["empty", "plain", "good"]),
+            Some(at("good/mpiexec"))
+        );
+        assert_eq!(
+            search(&["empty", &"long".repeat(2000), "good"]),
+            Some(at("good/mpiexec"))
+        );
     }
 
     proptest! {

@@ -20,16 +20,21 @@
 mod decision;
 mod guard;
 mod hooks;
+mod inherit;
 mod launcher;
 mod logging;
 mod mpi;
 mod settings;
+mod watch;
 
 ctor::declarative::ctor! {
     /// Reads the settings and finds the real execvp while nothing else runs: a forked child can do neither.
     #[ctor(unsafe)]
     fn load() {
         hooks::resolve();
+        inherit::resolve();
+        #[cfg(not(target_os = "linux"))]
+        guard::terminals::note();
         logging::start(settings::load());
     }
 }

@@ -25,6 +25,8 @@ pub enum Family {
 #[derive(Debug)]
 pub struct Mpi {
     pub family: Family,
+    /// Its version, as far as it is numbers: 4.3.2, 2021.13.
+    pub version: Vec<u32>,
     /// Its name and version, as a person would say them.
     name: String,
 }
@@ -73,8 +75,11 @@ impl Mpi {
                     format!("an MPI unknown to spawnfix ({})", Escaped(short.as_bytes()))
                 }
             };
-            let family = Family::Unknown;
-            return Mpi { family, name };
+            return Mpi {
+                family: Family::Unknown,
+                version: Vec::new(),
+                name,
+            };
         };
         let version = rest
             .split(|c: char| !c.is_ascii_alphanumeric() && c != '.')
@@ -82,6 +87,11 @@ impl Mpi {
             .find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'));
         Mpi {
             family,
+            version: version
+                .unwrap_or_default()
+                .split('.')
+                .map_while(|part| part.parse().ok())
+                .collect(),
             name: format!("{name} {}", version.unwrap_or("of an unknown version")),
         }
     }

@@ -27,6 +27,10 @@ pub enum GuardSetting {
 pub struct Settings {
     /// `SPAWNFIX_GUARD`.
     pub guard: GuardSetting,
+    /// `SPAWNFIX_INTERACTIVE`: mpiexec in a process group of its own, out of the terminal's signals' reach.
+    pub interactive: bool,
+    /// `SPAWNFIX_INHERIT`: what is launched keeps our entry in LD_PRELOAD.
+    pub inherit: bool,
     /// `SPAWNFIX_LOG`: an env_logger filter that [`is_filter`] has accepted.
     pub log: Option<String>,
     /// `SPAWNFIX_LOG_FILE`, made absolute: the program may change its directory.
@@ -37,6 +41,8 @@ impl Settings {
     /// What holds where nothing is set.
     pub const DEFAULT: Settings = Settings {
         guard: GuardSetting::Auto,
+        interactive: false,
+        inherit: false,
         log: None,
         log_file: None,
     };
@@ -113,12 +119,20 @@ fn parse<'a>(variables: impl Iterator<Item = &'a [u8]>) -> (Settings, Vec<Compla
 #[derive(Clone, Copy)]
 enum Name {
     Guard,
+    Interactive,
+    Inherit,
     Log,
     LogFile,
 }
 
 impl Name {
-    const ALL: [&'static str; 3] = ["SPAWNFIX_GUARD", "SPAWNFIX_LOG", "SPAWNFIX_LOG_FILE"];
+    const ALL: [&'static str; 5] = [
+        "SPAWNFIX_GUARD",
+        "SPAWNFIX_INTERACTIVE",
+        "SPAWNFIX_INHERIT",
+        "SPAWNFIX_LOG",
+        "SPAWNFIX_LOG_FILE",
+    ];
 
     /// `NAME=value` taken apart, if it is one of ours.
     fn split(variable: &[u8]) -> Option<(Name, &[u8])> {
@@ -129,6 +143,8 @@ impl Name {
         let at = variable.iter().position(|&byte| byte == b'=')?;
         let name = match &variable[..at] {
             b"SPAWNFIX_GUARD" => Name::Guard,
+            b"SPAWNFIX_INTERACTIVE" => Name::Interactive,
+            b"SPAWNFIX_INHERIT" => Name::Inherit,
             b"SPAWNFIX_LOG" => Name::Log,
             b"SPAWNFIX_LOG_FILE" => Name::LogFile,
             _ => return None,
@@ -150,6 +166,8 @@ impl Settings {
                     _ => return Err(("auto, launch, call or off", "auto applies")),
                 }
             }
+            Name::Interactive => self.interactive = switch(value)?,
+            Name::Inherit => self.inherit = switch(value)?,
             Name::Log => match std::str::from_utf8(value) {
                 Ok(text) if is_filter(text) => self.log = Some(text.to_owned()),
                 _ => {
@@ -173,6 +191,14 @@ impl Settings {
             }
         }
         Ok(())
+    }
+}
+
+fn switch(value: &[u8]) -> Result<bool, (&'static str, &'static str)> {
+    match value {
+        b"0" => Ok(false),
+        b"1" => Ok(true),
+        _ => Err(("0 or 1", "0 applies")),
     }
 }
 
@@ -216,7 +242,7 @@ unsafe extern "C" {
 ///
 /// # Safety
 /// Nothing may change the environment while the iterator or what it yielded is in use.
-unsafe fn environment<'a>() -> impl Iterator<Item = &'a [u8]> {
+pub unsafe fn environment<'a>() -> impl Iterator<Item = &'a [u8]> {
     // SAFETY: environ is a null-terminated array of C strings, or null after clearenv(3).
     let mut next = unsafe { environ() };
     std::iter::from_fn(move || {
@@ -236,20 +262,107 @@ unsafe fn environment<'a>() -> impl Iterator<Item = &'a [u8]> {
     })
 }
 
-/// The C library's `environ`.
+/// The C library's `environ`: a null-terminated array of C strings, or null.
 ///
 /// # Safety
 /// The pointer is good as long as nothing changes the environment.
-unsafe fn environ() -> *const *const c_char {
+pub unsafe fn environ() -> *mut *const c_char {
     #[cfg(target_vendor = "apple")]
     // SAFETY: _NSGetEnviron always returns the address of environ; a dylib cannot name environ itself.
-    return unsafe { *libc::_NSGetEnviron() as *const *const c_char };
+    return unsafe { (*libc::_NSGetEnviron()).cast() };
     #[cfg(not(target_vendor = "apple"))]
     {
         unsafe extern "C" {
-            static environ: *const *const c_char;
+            static environ: *mut *const c_char;
         }
         // SAFETY: the C library defines environ and has set it before any ctor runs.
         unsafe { environ }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn settings(variables: &[&str]) -> (Settings, Vec<String>) {
+        let (settings, complaints) = parse(variables.iter().map(|variable| variable.as_bytes()));
+        (
+            settings,
+            complaints.iter().map(Complaint::to_string).collect(),
+        )
+    }
+
+    #[test]
+    fn what_is_not_set_has_its_default() {
+        assert_eq!(settings(&[]), (Settings::DEFAULT, vec![]));
+        assert_eq!(
+            settings(&[
+                "PATH=/bin",
+                "SPAWNFIX_GUARD=",
+                "SPAWNFIX_GUARDS=off",
+                "SPAWNFIX_LOG"
+            ]),
+            (Settings::DEFAULT, vec![])
+        );
+    }
+
+    #[test]
+    fn each_setting_is_read() {
+        let (read, complaints) = settings(&[
+            "SPAWNFIX_GUARD=call",
+            "SPAWNFIX_INTERACTIVE=1",
+            "SPAWNFIX_INHERIT=1",
+            "SPAWNFIX_LOG=info,spawnfix::guard=debug",
+            "SPAWNFIX_LOG_FILE=/dev/null",
+            "SPAWNFIX_GUARD=off",
+        ]);
+        let expected = Settings {
+            guard: GuardSetting::Call,
+            interactive: true,
+            inherit: true,
+            log: Some("info,spawnfix::guard=debug".to_owned()),
+            log_file: Some(c"/dev/null".to_owned()),
+        };
+        assert_eq!((read, complaints), (expected, vec![]));
+    }
+
+    #[test]
+    fn a_complaint_names_the_variable_the_value_and_what_it_takes() {
+        let (read, complaints) = settings(&[
+            "SPAWNFIX_GUARD=on",
+            "SPAWNFIX_INTERACTIVE=yes",
+            "SPAWNFIX_LOG=verbose",
+            "SPAWNFIX_LOG_FILE=/no/such/\u{1b}directory/log",
+        ]);
+        assert_eq!(read, Settings::DEFAULT);
+        assert_eq!(
+            complaints,
+            [
+                "SPAWNFIX_GUARD=on is ignored: it takes auto, launch, call or off; auto applies",
+                "SPAWNFIX_INTERACTIVE=yes is ignored: it takes 0 or 1; 0 applies",
+                "SPAWNFIX_LOG=verbose is ignored: it takes off, error, warn, info, debug, trace or an env_logger \
+                 filter on spawnfix's modules; warn applies",
+                "SPAWNFIX_LOG_FILE=/no/such/\\u{1b}directory/log is ignored: it takes a file that can be appended \
+                 to; the log goes to stderr",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_relative_log_file_is_the_one_in_the_directory_of_the_start() {
+        let (read, _) = settings(&["SPAWNFIX_LOG_FILE=target/../Cargo.toml"]);
+        assert!(read.log_file.unwrap().to_bytes().starts_with(b"/"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_is_both_taken_and_complained_of(value in "[^\0]{1,20}", at in 0..4usize) {
+            let variable = format!("{}={value}", Name::ALL[at]);
+            let (read, complaints) = settings(&[&variable]);
+            prop_assert!(complaints.len() <= 1);
+            prop_assert!(complaints.is_empty() || read == Settings::DEFAULT);
+        }
     }
 }
