@@ -5,9 +5,10 @@
 //! thread of the program looks at that process until the call returns.
 
 use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -29,16 +30,19 @@ const GRACE: Duration = Duration::from_secs(2);
 struct Page {
     /// The process whose children may write here: a copy of the program that it forked has a page of its own.
     owner: pid_t,
+    /// How many watches there are.
+    watches: AtomicUsize,
     /// What [`announce`] leaves: a [`Word`].
     launch: AtomicU64,
 }
 
-/// A launcher's process id and port, and whether it has failed and the program has been told. 0: no launcher.
+/// A launcher's process id and port. 0: no launcher, or one that has been seen to.
 #[derive(Clone, Copy)]
 struct Word(u64);
 
 impl Word {
-    const TOLD: u64 = 1 << 16;
+    /// The child could not become the launcher; it has said so in the log.
+    const NOT_RUN: u64 = 1 << 16;
 
     fn new(pid: pid_t, launch: Launch) -> Word {
         Word((pid as u64) << 17 | u64::from(launch.port))
@@ -56,15 +60,11 @@ impl Word {
 }
 
 impl Page {
-    /// Of several calls that watch the same launcher, one sees to it: the one that gets `true` here.
-    fn replace(&self, old: Word, new: Word) -> bool {
-        self.launch
-            .compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-    }
-
+    /// Takes a launcher to see to it: of several calls that watch it, one gets `true` here.
     fn take(&self, word: Word) -> bool {
-        self.replace(word, Word(0))
+        self.launch
+            .compare_exchange(word.0, 0, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 }
 
@@ -96,8 +96,11 @@ fn map() -> Option<&'static Page> {
         if address == libc::MAP_FAILED {
             return None;
         }
-        let launch = AtomicU64::new(0);
-        address.cast::<Page>().write(Page { owner, launch });
+        address.cast::<Page>().write(Page {
+            owner,
+            watches: AtomicUsize::new(0),
+            launch: AtomicU64::new(0),
+        });
         PAGE.store(address.cast(), Ordering::Release);
     }
     page()
@@ -119,11 +122,12 @@ pub fn announce(launch: Launch) {
     }
 }
 
-/// In the child that could not become the launcher: it tells the program that itself, and needs no watching.
-pub fn told() {
-    if let Some(page) = parents_page() {
-        page.launch.fetch_or(Word::TOLD, Ordering::AcqRel);
-    }
+/// In the child that could not become the launcher: whether the program watches, and will answer itself. Its
+/// answer is the better one, as it lasts.
+pub fn leave_answer_to_program() -> bool {
+    let page = parents_page().filter(|page| page.watches.load(Ordering::Acquire) > 0);
+    page.inspect(|page| _ = page.launch.fetch_or(Word::NOT_RUN, Ordering::AcqRel))
+        .is_some()
 }
 
 /// Between fork and exec: the program's MPI, if it was asked.
@@ -131,60 +135,68 @@ pub fn mpi() -> Option<&'static Mpi> {
     MPI.get()
 }
 
-/// The watch of one call. Dropping it ends its thread, and reaps a launcher that has failed: MPI itself would leave
-/// it for a zombie.
+/// The watch of one call. Dropping it ends its thread.
 pub struct Watch {
-    done: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
     page: &'static Page,
+    done: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Option<Answered>>>,
+}
+
+/// A launcher that has failed, and the connection over which the program was told.
+struct Answered {
+    word: Word,
+    connection: Option<OwnedFd>,
 }
 
 impl Watch {
-    /// Begins to watch for a launcher. `None`, and a hint in the log, if that is not to be had.
+    /// Begins to watch for a launcher. `None`, and a warning, if that is not to be had.
     pub fn begin(name: &'static str, mpi: Mpi) -> Option<Watch> {
         let _ = MPI.set(mpi);
         let Some(page) = map() else {
             log::warn!(
-                "{name}: no memory to watch mpiexec with: should it fail, the call may wait for ever"
+                "{name}: no memory to watch mpiexec with: should it fail, the call will wait for ever"
             );
             return None;
         };
-        let done = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&done);
+        page.watches.fetch_add(1, Ordering::AcqRel);
+        let mut watch = Watch {
+            page,
+            done: Arc::new(AtomicBool::new(false)),
+            thread: None,
+        };
+        let done = Arc::clone(&watch.done);
         let thread = with_signals_blocked(|| {
             thread::Builder::new()
                 .name("spawnfix".to_owned())
                 .stack_size(256 * 1024)
-                .spawn(move || watch(name, page, &seen))
+                .spawn(move || look(name, page, &done))
         });
-        match thread {
-            Ok(thread) => Some(Watch {
-                done,
-                thread: Some(thread),
-                page,
-            }),
-            Err(error) => {
+        watch.thread = thread
+            .inspect_err(|error| {
                 log::warn!(
-                    "{name}: no thread to watch mpiexec with ({error}): should it fail, the call may wait for ever"
+                    "{name}: no thread to watch mpiexec with ({error}): should it fail, the call will wait for ever"
                 );
-                None
-            }
-        }
+            })
+            .ok();
+        watch.thread.is_some().then_some(watch)
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
         self.done.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
+        let answered = self.thread.take().and_then(|thread| {
             thread.thread().unpark();
-            let _ = thread.join();
-        }
-        let word = Word(self.page.launch.load(Ordering::Acquire));
-        if word.0 & Word::TOLD == 0 || !self.page.take(word) {
+            thread.join().unwrap_or(None)
+        });
+        self.page.watches.fetch_sub(1, Ordering::AcqRel);
+        let Some(Answered { word, connection }) = answered else {
             return;
+        };
+        if let Some(connection) = connection {
+            word.launch().keep_answer(connection);
         }
-        // A child that told the program itself may be on the last step to its end: no long wait.
+        // MPI would leave it for a zombie. A child that could not become the launcher may be on its last step.
         for _ in 0..100 {
             // SAFETY: waitpid may be given a null status; another may have waited for the child already.
             if unsafe { libc::waitpid(word.pid(), ptr::null_mut(), libc::WNOHANG) } != 0 {
@@ -209,32 +221,36 @@ fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
     }
 }
 
-/// The thread: looks at the launcher until the call returns.
-fn watch(name: &str, page: &Page, done: &AtomicBool) {
+/// The thread: looks at the launcher until the call returns, or until the launcher has failed and the program has
+/// been told.
+fn look(name: &str, page: &Page, done: &AtomicBool) -> Option<Answered> {
     let mut gone_since = None;
     while !done.load(Ordering::Acquire) {
         thread::park_timeout(TICK);
         let word = Word(page.launch.load(Ordering::Acquire));
-        if word.0 == 0 || word.0 & Word::TOLD != 0 {
+        if word.0 == 0 {
             continue;
         }
-        let Some(end) = end_of(word.pid()) else {
-            continue;
-        };
-        if end == How::Gone && gone_since.get_or_insert_with(Instant::now).elapsed() < GRACE {
-            continue;
-        }
-        let (file, open_mpis) = launcher::on_path(c"mpiexec");
-        if end == How::Exited(0) {
-            if page.take(word) {
+        if word.0 & Word::NOT_RUN == 0 {
+            let Some(end) = end_of(word.pid()) else {
+                continue;
+            };
+            if end == How::Gone && gone_since.get_or_insert_with(Instant::now).elapsed() < GRACE {
+                continue;
+            }
+            if !page.take(word) {
+                continue;
+            }
+            let (file, open_mpis) = launcher::on_path(c"mpiexec");
+            if end == How::Exited(0) {
                 let file = file.unwrap_or_else(|| "mpiexec".into());
                 log::warn!(
                     "{name}: {} ended with exit status 0 while MPI waits for it; should it not go on in the \
                      background, the call will wait for ever",
                     Escaped(file.as_os_str().as_bytes())
                 );
+                continue;
             }
-        } else if page.replace(word, Word(word.0 | Word::TOLD)) {
             let failure = Failure {
                 how: end,
                 name: c"mpiexec",
@@ -243,9 +259,13 @@ fn watch(name: &str, page: &Page, done: &AtomicBool) {
                 mpi: MPI.get(),
             };
             log::error!("{name}: {failure}");
-            word.launch().answer_failure();
+        } else if !page.take(word) {
+            continue;
         }
+        let connection = word.launch().answer_failure();
+        return Some(Answered { word, connection });
     }
+    None
 }
 
 /// How a child of this process has ended, if it has. Its status stays for whoever waits for it (WNOWAIT).
