@@ -39,6 +39,7 @@ pub fn resolve() {
 
 /// Between fork and exec: what is done in the child that is to become mpiexec, whoever launches it: also a caller
 /// that never met our `MPI_Comm_spawn`. Which MPI it has need not be asked: only one that needs it launches so.
+#[cold]
 fn prepare(launch: Launch) {
     let settings = settings::get();
     if settings.guard != GuardSetting::Call {

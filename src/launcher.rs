@@ -11,7 +11,7 @@
 //! that the program has asked for. No connection: it waits for ever. Intel MPI and MVAPICH have that code from
 //! MPICH.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::fmt;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -249,6 +249,7 @@ impl Failure<'_> {
 ///
 /// # Safety
 /// `name` must be what execvp was given: a C string.
+#[cold]
 pub unsafe fn exec_failed(launch: Launch, name: *const c_char, errno: c_int) -> ! {
     // SAFETY: by this function's contract.
     let name = unsafe { CStr::from_ptr(name) };
@@ -304,13 +305,12 @@ fn first_on_path<'a>(name: &[u8], path: &[u8], buffer: &'a mut [u8]) -> Option<&
             }
         }
     }
-    (found > 0).then(|| Path::new(std::ffi::OsStr::from_bytes(&buffer[..found])))
+    (found > 0).then(|| Path::new(OsStr::from_bytes(&buffer[..found])))
 }
 
 /// In the program: the file that PATH has for mpiexec, and whether it is known for Open MPI's.
-pub fn on_path(name: &CStr) -> (Option<PathBuf>, bool) {
-    let path = std::env::var_os("PATH");
-    let path = path.as_ref().map_or(DEFAULT_PATH, |path| path.as_bytes());
+pub fn on_path(name: &CStr, path: Option<&OsStr>) -> (Option<PathBuf>, bool) {
+    let path = path.map_or(DEFAULT_PATH, |path| path.as_bytes());
     let mut buffer = [0; libc::PATH_MAX as usize];
     let file = first_on_path(name.to_bytes(), path, &mut buffer).map(Path::to_path_buf);
     let open_mpis = file.as_deref().is_some_and(is_open_mpis);

@@ -4,6 +4,7 @@
 //! forked child leaves its process id and its port on a page of memory that it shares with the program, and a
 //! thread of the program looks at that process until the call returns.
 
+use std::ffi::OsStr;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -165,11 +166,13 @@ impl Watch {
             thread: None,
         };
         let done = Arc::clone(&watch.done);
+        // Read here, while the program waits: the thread must not read an environment that others change.
+        let path = std::env::var_os("PATH");
         let thread = with_signals_blocked(|| {
             thread::Builder::new()
                 .name("spawnfix".to_owned())
                 .stack_size(256 * 1024)
-                .spawn(move || look(name, page, &done))
+                .spawn(move || look(name, path.as_deref(), page, &done))
         });
         watch.thread = thread
             .inspect_err(|error| {
@@ -223,7 +226,7 @@ fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
 
 /// The thread: looks at the launcher until the call returns, or until the launcher has failed and the program has
 /// been told.
-fn look(name: &str, page: &Page, done: &AtomicBool) -> Option<Answered> {
+fn look(name: &str, path: Option<&OsStr>, page: &Page, done: &AtomicBool) -> Option<Answered> {
     let mut gone_since = None;
     while !done.load(Ordering::Acquire) {
         thread::park_timeout(TICK);
@@ -241,7 +244,7 @@ fn look(name: &str, page: &Page, done: &AtomicBool) -> Option<Answered> {
             if !page.take(word) {
                 continue;
             }
-            let (file, open_mpis) = launcher::on_path(c"mpiexec");
+            let (file, open_mpis) = launcher::on_path(c"mpiexec", path);
             if end == How::Exited(0) {
                 let file = file.unwrap_or_else(|| "mpiexec".into());
                 log::warn!(
