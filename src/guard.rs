@@ -102,9 +102,10 @@ pub fn isolate() {
         Level::Warn
     };
     let stdin = Replaced(stdin);
-    let text =
-        format_args!("this child becomes mpiexec: fd 0 {stdin}, fd 1 {stdout}, fd 2 {stderr}");
-    logging::from_child(level, text);
+    logging::from_child(
+        level,
+        format_args!("this child becomes mpiexec: fd 0 {stdin}, fd 1 {stdout}, fd 2 {stderr}"),
+    );
 }
 
 /// Between fork and exec: gives the child a process group of its own, so that what is typed at the terminal
@@ -118,10 +119,12 @@ pub fn leave_process_group() {
     };
     if failed {
         let errno = errno();
-        let text = format_args!(
-            "mpiexec stays in the program's process group, in Ctrl-C's reach (errno {errno})"
+        logging::from_child(
+            Level::Warn,
+            format_args!(
+                "mpiexec stays in the program's process group, in Ctrl-C's reach (errno {errno})"
+            ),
         );
-        logging::from_child(Level::Warn, text);
     } else {
         logging::from_child(
             Level::Info,
