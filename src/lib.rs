@@ -25,16 +25,21 @@ mod launcher;
 mod logging;
 mod mpi;
 mod settings;
+#[cfg(all(target_os = "linux", not(test)))]
+mod unwind;
 mod watch;
 
 ctor::declarative::ctor! {
     /// Reads the settings and finds the real execvp while nothing else runs: a forked child can do neither.
     #[ctor(unsafe)]
     fn load() {
-        hooks::resolve();
-        inherit::resolve();
-        #[cfg(not(target_os = "linux"))]
-        guard::terminals::note();
-        logging::start(settings::load());
+        // A panic here would end every program; one that is caught costs the guard.
+        let _ = std::panic::catch_unwind(|| {
+            hooks::resolve();
+            inherit::resolve();
+            #[cfg(not(target_os = "linux"))]
+            guard::terminals::note();
+            logging::start(settings::load());
+        });
     }
 }
