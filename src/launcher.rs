@@ -13,6 +13,7 @@
 
 use std::ffi::{CStr, OsStr};
 use std::fmt;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -270,10 +271,52 @@ pub unsafe fn exec_failed(launch: Launch, name: *const c_char, errno: c_int) -> 
         format_args!("{failure}; PATH is {}", Escaped(path.unwrap_or(b"not set"))),
     );
     if !watch::leave_answer_to_program() {
-        launch.answer_failure();
+        if let Some(connection) = launch.answer_failure() {
+            hold(connection);
+        }
     }
     // SAFETY: _exit ends the process without running what the program has registered for its own end.
     unsafe { libc::_exit(127) }
+}
+
+/// In the child, of a program that can't keep the connection itself, as its call did not come through us: holds it
+/// until the program closes its end, which is as long as mpiexec would live. Were it closed before, the program's
+/// next attempt, or its MPI_Finalize, would end it by SIGPIPE. Only async-signal-safe calls.
+fn hold(connection: OwnedFd) {
+    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut unread = [0_u8; 256];
+    // SAFETY: sigfillset fills `all`; a Ctrl-C is for the program, whose handlers are still installed here. Nobody
+    // in this child uses any other descriptor again: open here, a pipe of the program's would seem never to end.
+    // fd 0 is the connection from then on, and `unread` has the length that is told.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, all.as_ptr(), std::ptr::null_mut());
+        libc::dup2(connection.as_raw_fd(), libc::STDIN_FILENO);
+        close_all_from(1);
+        while libc::recv(0, unread.as_mut_ptr().cast(), unread.len(), 0) > 0 {}
+    }
+    // Its number is closed already.
+    let _ = connection.into_raw_fd();
+}
+
+/// Closes every descriptor from this one on. Async-signal-safe.
+///
+/// # Safety
+/// Nothing in this process may use any of them again.
+unsafe fn close_all_from(first: c_int) {
+    // SAFETY: close_range(2) takes three integers; close takes any number; by this function's contract.
+    unsafe {
+        // Linux 5.9; the C library's function may be missing.
+        #[cfg(target_os = "linux")]
+        if libc::syscall(libc::SYS_close_range, first, c_int::MAX, 0) == 0 {
+            return;
+        }
+        // A limit may be a billion; nobody has opened as many.
+        let limit = libc::sysconf(libc::_SC_OPEN_MAX).clamp(256, 65_536);
+        for fd in first..limit as c_int {
+            libc::close(fd);
+        }
+    }
 }
 
 /// Where execvp looks if PATH is not set: execvp(3).
