@@ -45,6 +45,7 @@ fn prepare(launch: Launch) {
     if settings.guard != GuardSetting::Call {
         guard::isolate();
     }
+    guard::see_children_end();
     if settings.interactive {
         guard::leave_process_group();
     }
