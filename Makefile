@@ -6,8 +6,9 @@ CARGO ?= cargo
 PYTHON ?= python3
 EXT := $(if $(filter Darwin,$(shell uname -s)),dylib,so)
 LIB := target/release/libspawnfix.$(EXT)
+PICTURE ?= scripts/demo.svg
 
-.PHONY: help build test demo shell lint clean
+.PHONY: help build test demo picture shell install uninstall lint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -17,20 +18,33 @@ build: ## build target/release/libspawnfix.so (.dylib on macOS)
 
 test: build ## fetch the MPI libraries into target/mpi (once), then run every test
 	scripts/fetch-mpi --all
+	scripts/fetch-modules || [ $$? = 3 ]
 	$(CARGO) test --locked $(TESTFLAGS)
 
 demo: build ## the story on a pseudo-terminal, without and with the library
 	scripts/fetch-mpi mpich-4.2.3
 	$(PYTHON) scripts/demo.py $(LIB)
 
+picture: build ## draw the demo's terminal, from a real run, into scripts/demo.svg
+	scripts/fetch-mpi mpich-4.2.3
+	$(PYTHON) scripts/picture.py --title 'make demo' --output $(PICTURE) $(PYTHON) scripts/demo.py $(LIB)
+
 shell: build ## IPython under the library, to try by hand
 	scripts/fetch-mpi mpich-4.2.3
 	LD_PRELOAD=$(CURDIR)/$(LIB) PATH="$(CURDIR)/target/mpi/mpich-4.2.3/bin:$$PATH" ipython
 
-lint: ## formatting, clippy, shellcheck
+# These build nothing: root, who installs, may have no cargo. PREFIX, LIBDIR and DESTDIR reach the script as variables.
+install: ## copy what was built to PREFIX=/usr/local (LIBDIR=PREFIX/lib), under DESTDIR=
+	scripts/install $(LIB)
+
+uninstall: ## take that away again
+	scripts/install --remove $(LIB)
+
+lint: ## formatting, clippy, shellcheck, the manual page
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	shellcheck scripts/fetch-mpi .ci/run
+	shellcheck scripts/spawnfix scripts/install scripts/fetch-mpi scripts/fetch-modules scripts/lint-manual .ci/run
+	scripts/lint-manual scripts/spawnfix.1
 
 clean: ## remove all that was built or fetched
 	rm -rf target

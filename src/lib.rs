@@ -40,6 +40,8 @@ ctor::declarative::ctor! {
             #[cfg(not(target_os = "linux"))]
             guard::terminals::note();
             logging::start(settings::load());
+            // `spawnfix --check` looks for these words.
+            log::debug!(concat!("spawnfix ", env!("CARGO_PKG_VERSION"), " is loaded"));
         });
     }
 }
