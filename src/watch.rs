@@ -46,7 +46,7 @@ impl Word {
     const NOT_RUN: u64 = 1 << 16;
 
     fn new(pid: pid_t, launch: Launch) -> Word {
-        Word((pid as u64) << 17 | u64::from(launch.port))
+        Word(((pid as u64) << 17) | u64::from(launch.port))
     }
 
     fn pid(self) -> pid_t {
