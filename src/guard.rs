@@ -209,13 +209,13 @@ fn reopen(fd: c_int) -> Reopened {
     unsafe {
         let flags = libc::fcntl(fd, libc::F_GETFL);
         // O_NONBLOCK: opening a pipe that nobody reads any more fails then, where it would wait for a reader.
-        let own = open_again(
+        let own = match open_again(
             fd,
             (flags & libc::O_ACCMODE) | libc::O_NONBLOCK | libc::O_NOCTTY,
-        );
-        if own < 0 {
-            return Reopened::Failed(errno());
-        }
+        ) {
+            Ok(own) => own,
+            Err(errno) => return Reopened::Failed(errno),
+        };
         libc::fcntl(own, libc::F_SETFL, flags & !libc::O_NONBLOCK);
         libc::dup2(own, fd);
         libc::close(own);
@@ -231,11 +231,13 @@ fn is_pty_master(fd: c_int) -> bool {
         // SAFETY: TIOCGPTN (tty_ioctl(4)) writes one unsigned int, on a master only.
         unsafe { libc::ioctl(fd, libc::TIOCGPTN, &mut number) == 0 }
     }
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(target_vendor = "apple")]
     {
-        // There a terminal is opened by its name, which a master has not.
-        let _ = fd;
-        false
+        /// sys/ttycom.h: `_IOC(IOC_OUT, 't', 83, 128)`.
+        const TIOCPTYGNAME: libc::c_ulong = 0x4080_7453;
+        let mut name = [0u8; 128];
+        // SAFETY: TIOCPTYGNAME (xnu, bsd/kern/tty_dev.c) writes 128 bytes, on a master only.
+        unsafe { libc::ioctl(fd, TIOCPTYGNAME, name.as_mut_ptr()) == 0 }
     }
 }
 
@@ -244,13 +246,12 @@ fn is_pty_master(fd: c_int) -> bool {
 /// # Safety
 /// `fd` must be open.
 #[cfg(target_os = "linux")]
-unsafe fn open_again(fd: c_int, flags: c_int) -> c_int {
+unsafe fn open_again(fd: c_int, flags: c_int) -> Result<c_int, c_int> {
     let path = match fd {
         libc::STDOUT_FILENO => c"/proc/self/fd/1",
         _ => c"/proc/self/fd/2",
     };
-    // SAFETY: `path` is a C string.
-    unsafe { libc::open(path.as_ptr(), flags) }
+    open(path, flags)
 }
 
 /// Between fork and exec: opens the terminal that `fd` refers to once more, by its name at load.
@@ -260,11 +261,15 @@ unsafe fn open_again(fd: c_int, flags: c_int) -> c_int {
 /// # Safety
 /// `fd` must be open.
 #[cfg(not(target_os = "linux"))]
-unsafe fn open_again(fd: c_int, flags: c_int) -> c_int {
-    match terminals::name(fd) {
-        // SAFETY: `name` is a C string.
-        Some(name) => unsafe { libc::open(name.as_ptr(), flags) },
-        None => -1,
+unsafe fn open_again(fd: c_int, flags: c_int) -> Result<c_int, c_int> {
+    open(terminals::name(fd).ok_or(libc::ENXIO)?, flags)
+}
+
+fn open(path: &CStr, flags: c_int) -> Result<c_int, c_int> {
+    // SAFETY: `path` is a C string.
+    match unsafe { libc::open(path.as_ptr(), flags) } {
+        -1 => Err(errno()),
+        fd => Ok(fd),
     }
 }
 

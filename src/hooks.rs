@@ -1,16 +1,19 @@
 //! The exported functions: gather the facts, ask, act, call the real one; nothing else.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+#[cfg(target_vendor = "apple")]
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Instant;
 
+#[cfg(target_vendor = "apple")]
+use libc::c_void;
 use libc::{c_char, c_int};
-use once_cell::race::OnceNonZeroUsize;
 
 use crate::decision::{self, Facts, Guard};
 use crate::guard::{self, CallGuard, Stdin};
 use crate::inherit;
 use crate::launcher::{self, Launch};
-use crate::mpi::{self, Mpi};
+use crate::mpi::Mpi;
 use crate::settings::{self, GuardSetting};
 use crate::watch::{self, Watch};
 
@@ -31,6 +34,11 @@ redhook::hook! {
         }
     }
 }
+
+/// dyld finds redhook's tuple by its section; without a reference to it, the compiler would leave it out.
+#[cfg(target_vendor = "apple")]
+#[used]
+static EXECVP_TUPLE: AtomicPtr<execvp::execvp> = AtomicPtr::new(&raw mut execvp::execvp);
 
 /// Finds the real execvp, for the ctor: a forked child can't look it up.
 pub fn resolve() {
@@ -55,6 +63,39 @@ fn prepare(launch: Launch) {
     watch::announce(launch);
 }
 
+/// The address of the real function that a hook stands in for, if there is one. The hook is reached by its name.
+#[cfg(not(target_vendor = "apple"))]
+macro_rules! real {
+    ($name:ident) => {{
+        static REAL: once_cell::race::OnceNonZeroUsize = once_cell::race::OnceNonZeroUsize::new();
+        crate::mpi::real(stringify!($name), &REAL)
+    }};
+}
+
+/// The address of the real function that a hook stands in for, if there is one. The hook is reached through a tuple of
+/// two addresses, its own and the real one's, which dyld reads at launch (dyld-1378: appendInterposingTuples in
+/// DyldRuntimeState.cpp; resolveSymbol and interpose in Loader.cpp):
+///
+/// - The real one's is bound to whichever loaded library has it; build.rs tells the linker so.
+/// - It is a weak import: in a program without MPI it is null, and dyld ignores the tuple. A strong one would keep
+///   that program from starting.
+/// - In the tuple itself it stays the real one's, as no library is interposed by its own tuples. dlsym gives the hook's.
+#[cfg(target_vendor = "apple")]
+macro_rules! real {
+    ($name:ident) => {{
+        unsafe extern "C" {
+            fn $name();
+        }
+        #[used]
+        #[unsafe(link_section = "__DATA,__interpose")]
+        static TUPLE: [AtomicPtr<c_void>; 2] = [
+            AtomicPtr::new(self::$name as *mut c_void),
+            AtomicPtr::new($name as *mut c_void),
+        ];
+        std::num::NonZeroUsize::new(TUPLE[1].load(Ordering::Relaxed) as usize)
+    }};
+}
+
 /// An MPI function that spawns: exported under its name, with `Word` for whatever is a handle or a pointer.
 macro_rules! spawn_hook {
     ($(#[$documentation:meta])* $name:ident($($argument:ident: $type:ty),+)) => {
@@ -65,13 +106,12 @@ macro_rules! spawn_hook {
         ///
         /// # Safety
         /// That of the real function, which gets every argument as it came.
-        #[unsafe(no_mangle)]
+        #[cfg_attr(not(target_vendor = "apple"), unsafe(no_mangle))]
         #[allow(non_snake_case)]
         pub unsafe extern "C-unwind" fn $name($($argument: $type),+) -> c_int {
             type Real = unsafe extern "C-unwind" fn($($type),+) -> c_int;
-            static REAL: OnceNonZeroUsize = OnceNonZeroUsize::new();
             let name = stringify!($name);
-            let Some(real) = catch_unwind(|| mpi::real(name, &REAL)).unwrap_or(None) else {
+            let Some(real) = catch_unwind(|| real!($name)).unwrap_or(None) else {
                 log::error!("{name} was called, but no MPI library is loaded in this program");
                 return NO_MPI;
             };
@@ -82,6 +122,8 @@ macro_rules! spawn_hook {
             spawn.end(code);
             code
         }
+        #[cfg(target_vendor = "apple")]
+        std::arch::global_asm!(concat!(".weak_reference _", stringify!($name)));
     };
 }
 

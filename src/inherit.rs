@@ -10,9 +10,9 @@ use log::Level;
 use crate::{logging, settings};
 
 #[cfg(not(target_vendor = "apple"))]
-const VARIABLE: &[u8] = b"LD_PRELOAD=";
+const VARIABLE: &str = "LD_PRELOAD=";
 #[cfg(target_vendor = "apple")]
-const VARIABLE: &[u8] = b"DYLD_INSERT_LIBRARIES=";
+const VARIABLE: &str = "DYLD_INSERT_LIBRARIES=";
 
 /// What stands between two entries: ld.so(8), dyld(1).
 #[cfg(not(target_vendor = "apple"))]
@@ -50,19 +50,22 @@ pub fn disinherit() {
     // environment, or uses LIST. `variable` points into environ, before its final null.
     unsafe {
         let own = CStr::from_ptr(own).to_bytes();
-        let Some(at) = settings::environment().position(|entry| entry.starts_with(VARIABLE)) else {
+        let Some(at) =
+            settings::environment().position(|entry| entry.starts_with(VARIABLE.as_bytes()))
+        else {
             return;
         };
         let variable = settings::environ().add(at);
         let list = &CStr::from_ptr(*variable).to_bytes()[VARIABLE.len()..];
         let buffer = &mut *LIST.0.get();
         let (name, rest) = buffer.split_at_mut(VARIABLE.len());
-        name.copy_from_slice(VARIABLE);
+        name.copy_from_slice(VARIABLE.as_bytes());
         match without(list, own, rest) {
             None => logging::from_child(
                 Level::Warn,
                 format_args!(
-                    "LD_PRELOAD is longer than {} bytes: what is launched inherits it",
+                    "{} is longer than {} bytes: what is launched inherits it",
+                    VARIABLE.trim_end_matches('='),
                     rest.len()
                 ),
             ),

@@ -177,7 +177,8 @@ fn emit(line: &[u8]) {
         revents: 0,
     };
     // A pipe whose reader has gone would send SIGPIPE, and a log line must not end the program.
-    let gone = libc::POLLERR | libc::POLLHUP | libc::POLLNVAL;
+    // POLLNVAL is macOS's answer for /dev/tty, which it can't poll; on a closed descriptor, write only fails.
+    let gone = libc::POLLERR | libc::POLLHUP;
     // SAFETY: `poll` is one pollfd that lives here; `line` is readable for its length; `file` is ours to close.
     unsafe {
         libc::poll(&mut poll, 1, 0);

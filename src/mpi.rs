@@ -3,7 +3,6 @@
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::ptr;
 
 use libc::{c_char, c_int, c_void};
 use once_cell::race::OnceNonZeroUsize;
@@ -203,7 +202,7 @@ fn loaded_objects() -> Vec<CString> {
             0
         }
         // SAFETY: `note` has the callback's prototype, and `names` outlives the call.
-        unsafe { libc::dl_iterate_phdr(Some(note), ptr::from_mut(&mut names).cast()) };
+        unsafe { libc::dl_iterate_phdr(Some(note), std::ptr::from_mut(&mut names).cast()) };
     }
     #[cfg(target_vendor = "apple")]
     {

@@ -285,7 +285,8 @@ fn end_of(pid: pid_t) -> Option<How> {
         let info = info.assume_init();
         match (info.si_pid(), info.si_code) {
             (0, _) => None,
-            (_, libc::CLD_EXITED) => Some(How::Exited(info.si_status())),
+            // macOS gives more of exit's argument than the low byte, which is all that a shell would show.
+            (_, libc::CLD_EXITED) => Some(How::Exited(info.si_status() & 0xff)),
             _ => Some(How::Killed(info.si_status() as c_int)),
         }
     }
