@@ -1,10 +1,96 @@
-//! What the linker must be told: on Apple systems, that libmpi is the program's to bring (see `real!` in hooks.rs).
+//! How the library is linked. It is loaded into every process under the preload, so what costs at load is left out.
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// Functions of the C library that this library, or std in it, may call.
+///
+/// To look one up costs more than to use it, and most processes use three. So calls of these go through a procedure
+/// linkage table and are bound when they are first made, as gcc's own default is; rustc binds all at load. A
+/// function that is missing here is bound at load. Binding takes no lock (_dl_fixup in glibc's elf/dl-runtime.c), so
+/// it may happen in a forked child.
+const BOUND_ON_CALL: &str = "
+    __cxa_thread_atexit_impl __errno_location __xpg_strerror_r _exit abort access bcmp calloc clock_gettime
+    clock_nanosleep close closedir connect dirfd dl_iterate_phdr dladdr dlclose dlopen dlsym dup2 fcntl free fstat
+    fstat64 getauxval getcwd getenv getpid getppid getsockname getsockopt ioctl isatty kill lseek64 malloc memcmp
+    memcpy memmove memset mmap mmap64 mprotect munmap nanosleep open open64 opendir pause poll posix_memalign
+    pthread_attr_destroy pthread_attr_getguardsize pthread_attr_getstack pthread_attr_init
+    pthread_attr_setstacksize pthread_create pthread_detach pthread_getattr_np pthread_join pthread_key_create
+    pthread_key_delete pthread_self pthread_setname_np pthread_setspecific pthread_sigmask read readdir64 readlink
+    realloc realpath recv sched_yield send setpgid setsockopt shutdown sigaction sigaltstack sigemptyset
+    sigfillset signal socket stat stat64 strlen syscall sysconf usleep waitid waitpid write writev
+";
+
+/// The linker's part, if the compiler has that linker: GNU ld without a page boundary between code and constants
+/// needs two mappings and a few page faults less than any other.
+const GNU_LD: &[&str] = &["-fuse-ld=bfd", "-Wl,-z,noseparate-code"];
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
-    if std::env::var("CARGO_CFG_TARGET_VENDOR").as_deref() == Ok("apple") {
-        for name in ["MPI_Comm_spawn", "MPI_Comm_spawn_multiple"] {
-            println!("cargo::rustc-link-arg=-Wl,-U,_{name}");
-        }
+    println!("cargo:rerun-if-changed=build.rs");
+    let target = |key: &str| env::var(format!("CARGO_CFG_TARGET_{key}")).unwrap_or_default();
+    if target("VENDOR") == "apple" {
+        // libmpi is the program's to bring: `real!` in hooks.rs.
+        link(&["-Wl,-U,_MPI_Comm_spawn", "-Wl,-U,_MPI_Comm_spawn_multiple"]);
     }
+    let bound_on_call = match (target("OS").as_str(), target("ARCH").as_str()) {
+        ("linux", "x86_64") => BOUND_ON_CALL,
+        ("linux", _) => "", // rustc's calls go through a procedure linkage table there
+        _ => return,
+    };
+    // -z defs: a symbol that nobody defines is an error now, not at a user's.
+    // -nostartfiles: crtbeginS.o has four symbols looked up that serve C++ and profilers.
+    link(&["-Wl,-z,defs", "-Wl,-z,lazy", "-nostartfiles"]);
+    for name in bound_on_call.split_whitespace() {
+        link(&[&format!("-Wl,--wrap={name}")]);
+    }
+    fs::write(out("stubs.s"), stubs(bound_on_call)).expect("OUT_DIR can be written to");
+    if links(GNU_LD) {
+        link(GNU_LD);
+    } else {
+        println!(
+            "cargo:warning=no GNU ld (ld.bfd): the library will work, and cost each process a little more"
+        );
+    }
+}
+
+fn link(arguments: &[&str]) {
+    for argument in arguments {
+        println!("cargo:rustc-cdylib-link-arg={argument}");
+    }
+}
+
+fn out(name: &str) -> PathBuf {
+    PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join(name)
+}
+
+/// What the linker's --wrap puts in each function's place: a jump through the procedure linkage table. Those that
+/// nothing calls are left out by --gc-sections.
+fn stubs(names: &str) -> String {
+    let mut text = String::new();
+    for name in names.split_whitespace() {
+        let _ = write!(
+            text,
+            ".section .text.__wrap_{name}, \"ax\", @progbits\n\
+             .globl __wrap_{name}\n\
+             .hidden __wrap_{name}\n\
+             .type __wrap_{name}, @function\n\
+             __wrap_{name}: jmp __real_{name}@PLT\n"
+        );
+    }
+    text
+}
+
+/// Whether the compiler that rustc links with takes these arguments.
+fn links(arguments: &[&str]) -> bool {
+    let linker = env::var("RUSTC_LINKER").unwrap_or("cc".to_owned());
+    let status = Command::new(linker)
+        .args(["-shared", "-nostdlib", "-x", "c", "/dev/null", "-o"])
+        .arg(out("probe.so"))
+        .args(arguments)
+        .stderr(Stdio::null())
+        .status();
+    status.is_ok_and(|status| status.success())
 }

@@ -22,11 +22,11 @@ mod guard;
 mod hooks;
 mod inherit;
 mod launcher;
+#[cfg(all(target_os = "linux", not(test)))]
+mod linkage;
 mod logging;
 mod mpi;
 mod settings;
-#[cfg(all(target_os = "linux", not(test)))]
-mod unwind;
 mod watch;
 
 ctor::declarative::ctor! {
@@ -36,7 +36,6 @@ ctor::declarative::ctor! {
         // A panic here would end every program; one that is caught costs the guard.
         let _ = std::panic::catch_unwind(|| {
             hooks::resolve();
-            inherit::resolve();
             #[cfg(not(target_os = "linux"))]
             guard::terminals::note();
             logging::start(settings::load());

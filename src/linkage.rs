@@ -1,10 +1,17 @@
-//! The unwinder: the program's own, found when it is first needed.
+//! What is linked in place of what std asks for, so that a process that never spawns hardly pays for it.
+//!
+//! # The unwinder: the program's own, found when it is first needed
 //!
 //! std asks for libgcc_s.so.1, and to load that would cost every process more than all the rest of this library. So
 //! std's calls of it end here, and go on to the unwinder that the program has loaded. Where there is none,
 //! libgcc_s.so.1 is loaded then: at a panic of ours, or when an exception or a thread's cancellation passes through a
 //! hook. glibc does the same for its pthread_cancel (misc/unwind-link.c). A copy of the unwinder in this library
 //! would not do: it would be handed the contexts of the program's unwinder, whose layout is private.
+//!
+//! # The C library
+//!
+//! Its functions are bound when they are first called (build.rs). Those that std uses only where they are there would
+//! be looked up at load all the same, so they are here.
 
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -81,3 +88,33 @@ fn find(name: &CStr, real: &AtomicPtr<c_void>) -> *mut c_void {
     real.store(found, Ordering::Relaxed);
     found
 }
+
+// The jumps to the C library's functions.
+std::arch::global_asm!(include_str!(concat!(env!("OUT_DIR"), "/stubs.s")));
+
+/// gettid(2). glibc has it since 2.30.
+#[unsafe(no_mangle)]
+extern "C" fn gettid() -> libc::pid_t {
+    // SAFETY: the call has no arguments and cannot fail.
+    unsafe { libc::syscall(libc::SYS_gettid) as libc::pid_t }
+}
+std::arch::global_asm!(".hidden gettid");
+
+/// statx(2). glibc has it since 2.28.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn statx(
+    directory: c_int,
+    path: *const libc::c_char,
+    flags: c_int,
+    mask: libc::c_uint,
+    result: *mut c_void,
+) -> c_int {
+    // SAFETY: the caller keeps statx's contract; the arguments are passed on.
+    unsafe { libc::syscall(libc::SYS_statx, directory, path, flags, mask, result) as c_int }
+}
+std::arch::global_asm!(".hidden statx");
+
+/// How the C library tells this library from others: by an address in it. From crtbeginS.o, which is not linked.
+#[unsafe(no_mangle)]
+static __dso_handle: u8 = 0;
+std::arch::global_asm!(".hidden __dso_handle");
