@@ -1,18 +1,13 @@
 //! What is launched does not inherit this library: a remote host that has none would say so for each process.
 
-use std::ffi::CStr;
-use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
-
-use libc::c_char;
 use log::Level;
 
 use crate::{logging, settings};
 
 #[cfg(not(target_vendor = "apple"))]
-const VARIABLE: &str = "LD_PRELOAD=";
+const VARIABLE: &[u8] = b"LD_PRELOAD=";
 #[cfg(target_vendor = "apple")]
-const VARIABLE: &str = "DYLD_INSERT_LIBRARIES=";
+const VARIABLE: &[u8] = b"DYLD_INSERT_LIBRARIES=";
 
 /// What stands between two entries: ld.so(8), dyld(1).
 #[cfg(not(target_vendor = "apple"))]
@@ -20,20 +15,12 @@ const SEPARATORS: &[u8] = b": ";
 #[cfg(target_vendor = "apple")]
 const SEPARATORS: &[u8] = b":";
 
-/// The file that this library was loaded from, as the dynamic linker names it.
-static OWN_FILE: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
-
-/// For the ctor: a forked child can't ask the dynamic linker.
-pub fn resolve() {
-    // SAFETY: all zeroes is a Dl_info, of integers and pointers; dladdr takes any address. The name stays as long
-    // as this library is loaded.
-    unsafe {
-        let mut info: libc::Dl_info = std::mem::zeroed();
-        if libc::dladdr(resolve as *const _, &mut info) != 0 {
-            OWN_FILE.store(info.dli_fname.cast_mut(), Ordering::Relaxed);
-        }
-    }
-}
+/// This library's file name. To ask the dynamic linker (dladdr) would cost each process a tenth of the preload.
+const OWN_FILE: &[u8] = if cfg!(target_vendor = "apple") {
+    b"libspawnfix.dylib"
+} else {
+    b"libspawnfix.so"
+};
 
 /// Between fork and exec: takes our entry out of LD_PRELOAD, in the child's own copy of the environment. The other
 /// entries stay, in their order; a list that had no other is taken out whole.
@@ -42,30 +29,22 @@ pub fn disinherit() {
     /// longer than most; a still longer one stays as it is.
     static LIST: List = List(std::cell::UnsafeCell::new([0; 8192]));
 
-    let own = OWN_FILE.load(Ordering::Relaxed);
-    if own.is_null() {
-        return;
-    }
-    // SAFETY: `own` is the name that `resolve` was given. The child has one thread: nobody else changes its
-    // environment, or uses LIST. `variable` points into environ, before its final null.
+    // SAFETY: the child has one thread: nobody else changes its environment, or uses LIST. `variable` points into
+    // environ, before its final null.
     unsafe {
-        let own = CStr::from_ptr(own).to_bytes();
-        let Some(at) =
-            settings::environment().position(|entry| entry.starts_with(VARIABLE.as_bytes()))
-        else {
+        let Some((at, list)) = settings::environment(VARIABLE).next() else {
             return;
         };
         let variable = settings::environ().add(at);
-        let list = &CStr::from_ptr(*variable).to_bytes()[VARIABLE.len()..];
+        let list = &list[VARIABLE.len()..];
         let buffer = &mut *LIST.0.get();
         let (name, rest) = buffer.split_at_mut(VARIABLE.len());
-        name.copy_from_slice(VARIABLE.as_bytes());
-        match without(list, own, rest) {
+        name.copy_from_slice(VARIABLE);
+        match without(list, rest) {
             None => logging::from_child(
                 Level::Warn,
                 format_args!(
-                    "{} is longer than {} bytes: what is launched inherits it",
-                    VARIABLE.trim_end_matches('='),
+                    "LD_PRELOAD is longer than {} bytes: what is launched inherits it",
                     rest.len()
                 ),
             ),
@@ -88,16 +67,9 @@ struct List(std::cell::UnsafeCell<[u8; 8192]>);
 unsafe impl Sync for List {}
 
 /// Writes the list without the entries that name our file, and a final 0, into `to`. Gives the length, or `None`
-/// if there is too little room. An entry is ours by its path or by its last part: `libspawnfix.so` may stand for a
-/// file that the dynamic linker has looked for, `$LIB` for a part of its path.
-fn without(list: &[u8], own: &[u8], to: &mut [u8]) -> Option<usize> {
-    let last_part = |path: &[u8]| {
-        path.rsplit(|&byte| byte == b'/')
-            .next()
-            .unwrap_or_default()
-            .len()
-    };
-    let own_name = &own[own.len() - last_part(own)..];
+/// if there is too little room. An entry is ours by its last part: `libspawnfix.so` may stand for a file that the
+/// dynamic linker has looked for, `$LIB` for a part of its path.
+fn without(list: &[u8], to: &mut [u8]) -> Option<usize> {
     let mut length = 0;
     let mut start = 0;
     for end in 0..=list.len() {
@@ -112,7 +84,7 @@ fn without(list: &[u8], own: &[u8], to: &mut [u8]) -> Option<usize> {
             start.saturating_sub(1)
         };
         start = end + 1;
-        if entry.is_empty() || &entry[entry.len() - last_part(entry)..] == own_name {
+        if entry.is_empty() || entry.rsplit(|&byte| byte == b'/').next() == Some(OWN_FILE) {
             continue;
         }
         let kept = &list[from..end];
@@ -132,7 +104,7 @@ mod tests {
 
     fn left(list: &str) -> String {
         let mut buffer = [1; 256];
-        let length = without(list.as_bytes(), b"/opt/lib/libspawnfix.so", &mut buffer).unwrap();
+        let length = without(list.as_bytes(), &mut buffer).unwrap();
         assert_eq!(buffer[length], 0);
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
@@ -159,25 +131,22 @@ mod tests {
 
     #[test]
     fn a_list_that_is_too_long_is_left_alone() {
-        assert_eq!(without(b"a.so:b.so", b"libspawnfix.so", &mut [0; 9]), None);
-        assert_eq!(
-            without(b"a.so:b.so", b"libspawnfix.so", &mut [0; 10]),
-            Some(9)
-        );
+        assert_eq!(without(b"a.so:b.so", &mut [0; 9]), None);
+        assert_eq!(without(b"a.so:b.so", &mut [0; 10]), Some(9));
     }
 
     proptest! {
         #[test]
-        fn what_stays_is_what_was_there_less_ours(list in "[ab/:s ]{0,20}") {
-            let words = |list: &str| -> Vec<String> {
+        fn what_stays_is_what_was_there_less_ours(list in "([ab/]{0,3}|(/x/)?libspawnfix.so|[: ]){0,12}") {
+            let split = |list: &str| -> Vec<String> {
                 list.split([':', ' ']).filter(|word| !word.is_empty()).map(str::to_owned).collect()
             };
-            let mut buffer = [0; 64];
-            let length = without(list.as_bytes(), b"/x/s", &mut buffer).unwrap();
+            let mut buffer = [0; 256];
+            let length = without(list.as_bytes(), &mut buffer).unwrap();
             let left = String::from_utf8(buffer[..length].to_vec()).unwrap();
-            let mut expected = words(&list);
-            expected.retain(|word| word.rsplit('/').next() != Some("s"));
-            prop_assert_eq!(words(&left), expected);
+            let mut expected = split(&list);
+            expected.retain(|word| word.rsplit('/').next() != Some("libspawnfix.so"));
+            prop_assert_eq!(split(&left), expected);
         }
     }
 }
