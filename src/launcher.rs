@@ -255,8 +255,9 @@ pub unsafe fn exec_failed(launch: Launch, name: *const c_char, errno: c_int) -> 
     // SAFETY: by this function's contract.
     let name = unsafe { CStr::from_ptr(name) };
     // SAFETY: the child has one thread, and that is here.
-    let mut environment = unsafe { settings::environment() };
-    let path = environment.find_map(|variable| variable.strip_prefix(b"PATH="));
+    let path = unsafe { settings::environment(b"PATH=") }
+        .next()
+        .map(|(_, path)| &path[b"PATH=".len()..]);
     let mut buffer = [0; libc::PATH_MAX as usize];
     let file = first_on_path(name.to_bytes(), path.unwrap_or(DEFAULT_PATH), &mut buffer);
     let failure = Failure {

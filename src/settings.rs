@@ -80,11 +80,14 @@ pub fn get() -> &'static Settings {
 ///
 /// In secure-execution mode (ld.so(8)) the environment is another user's word, and is not read.
 pub fn load() -> Vec<Complaint> {
-    if secure_execution() {
+    // SAFETY: the ctor runs before the program's own code, so nothing changes the environment meanwhile.
+    let ours = unsafe { environment(b"SPAWNFIX_") };
+    let mut ours = ours.map(|(_, variable)| variable).peekable();
+    // Most processes have none, and are spared the question.
+    if ours.peek().is_none() || secure_execution() {
         return Vec::new();
     }
-    // SAFETY: the ctor runs before the program's own code, so nothing changes the environment meanwhile.
-    let (settings, complaints) = parse(unsafe { environment() });
+    let (settings, complaints) = parse(ours);
     let _ = SETTINGS.set(settings);
     complaints
 }
@@ -136,10 +139,6 @@ impl Name {
 
     /// `NAME=value` taken apart, if it is one of ours.
     fn split(variable: &[u8]) -> Option<(Name, &[u8])> {
-        // Every process pays for this loop over its environment: most variables end here, at one comparison.
-        if !variable.starts_with(b"SPAWNFIX_") {
-            return None;
-        }
         let at = variable.iter().position(|&byte| byte == b'=')?;
         let name = match &variable[..at] {
             b"SPAWNFIX_GUARD" => Name::Guard,
@@ -238,28 +237,30 @@ unsafe extern "C" {
     fn issetugid() -> libc::c_int;
 }
 
-/// Each `NAME=value` of the environment, without copying it.
+/// Each `NAME=value` of the environment that starts so, without copying it, and its place in [`environ`].
 ///
 /// # Safety
 /// Nothing may change the environment while the iterator or what it yielded is in use.
-pub unsafe fn environment<'a>() -> impl Iterator<Item = &'a [u8]> {
-    // SAFETY: environ is a null-terminated array of C strings, or null after clearenv(3).
-    let mut next = unsafe { environ() };
-    std::iter::from_fn(move || {
-        if next.is_null() {
+pub unsafe fn environment<'a>(prefix: &[u8]) -> impl Iterator<Item = (usize, &'a [u8])> {
+    // SAFETY: the caller sees to it that the array stays as it is.
+    let environ = unsafe { environ() };
+    let variables = (0..).map_while(move |at| {
+        if environ.is_null() {
             return None;
         }
-        // SAFETY: `next` is not past the array's final null: at that the iterator stays.
-        let variable = unsafe { *next };
-        if variable.is_null() {
-            return None;
-        }
-        // SAFETY: `variable` was not the final null, so another entry follows; it is a C string that stays as it is.
-        unsafe {
-            next = next.add(1);
-            Some(CStr::from_ptr(variable).to_bytes())
-        }
-    })
+        // SAFETY: environ ends with a null, at which this iterator ends for good (`fuse`): `at` is not past it.
+        let variable = unsafe { *environ.add(at) };
+        (!variable.is_null()).then_some((at, variable))
+    });
+    // Every process pays for this loop over its environment: most variables end here, at one comparison.
+    let variables = variables.fuse().filter(|&(_, variable)| {
+        let mut prefix = prefix.iter().enumerate();
+        // SAFETY: `variable` is a C string, and the comparison ends with the first byte that differs, at the latest
+        // its final zero.
+        prefix.all(|(at, &byte)| unsafe { *variable.add(at) } as u8 == byte)
+    });
+    // SAFETY: `variable` is a C string that stays as it is.
+    variables.map(|(at, variable)| (at, unsafe { CStr::from_ptr(variable) }.to_bytes()))
 }
 
 /// The C library's `environ`: a null-terminated array of C strings, or null.
