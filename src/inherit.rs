@@ -1,5 +1,7 @@
 //! What is launched does not inherit this library: a remote host that has none would say so for each process.
 
+use std::ptr;
+
 use log::Level;
 
 use crate::{logging, settings};
@@ -25,29 +27,31 @@ const OWN_FILE: &[u8] = if cfg!(target_vendor = "apple") {
 /// Between fork and exec: takes our entry out of LD_PRELOAD, in the child's own copy of the environment. The other
 /// entries stay, in their order; a list that had no other is taken out whole.
 pub fn disinherit() {
-    /// Where the shortened list goes: the string in the environment may be one that can't be written. It may be
-    /// longer than most; a still longer one stays as it is.
-    static LIST: List = List(std::cell::UnsafeCell::new([0; 8192]));
-
-    // SAFETY: the child has one thread: nobody else changes its environment, or uses LIST. `variable` points into
-    // environ, before its final null.
+    // SAFETY: the child has one thread: nobody else changes its environment. `variable` points into environ, before
+    // its final null. The mapping is new, as large as the slice, and stays until the exec.
     unsafe {
-        let Some((at, list)) = settings::environment(VARIABLE).next() else {
+        let Some((at, entry)) = settings::environment(VARIABLE).next() else {
             return;
         };
         let variable = settings::environ().add(at);
-        let list = &list[VARIABLE.len()..];
-        let buffer = &mut *LIST.0.get();
-        let (name, rest) = buffer.split_at_mut(VARIABLE.len());
-        name.copy_from_slice(VARIABLE);
-        match without(list, rest) {
-            None => logging::from_child(
+        // The shortened list goes to memory of its own: the string in the environment may be one that can't be
+        // written, and a static that is large enough for any would cost each process under the preload a page.
+        let size = entry.len() + 1;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let memory = libc::mmap(ptr::null_mut(), size, protection, flags, -1, 0);
+        if memory == libc::MAP_FAILED {
+            logging::from_child(
                 Level::Warn,
-                format_args!(
-                    "LD_PRELOAD is longer than {} bytes: what is launched inherits it",
-                    rest.len()
-                ),
-            ),
+                format_args!("no memory for LD_PRELOAD: what is launched inherits it"),
+            );
+            return;
+        }
+        let buffer = std::slice::from_raw_parts_mut(memory.cast::<u8>(), size);
+        let (name, list) = buffer.split_at_mut(VARIABLE.len());
+        name.copy_from_slice(VARIABLE);
+        match without(&entry[VARIABLE.len()..], list) {
+            None => {} // not here: there is room for all of it
             // The entries that follow move up, with the final null.
             Some(0) => {
                 let mut next = variable;
@@ -60,11 +64,6 @@ pub fn disinherit() {
         }
     }
 }
-
-struct List(std::cell::UnsafeCell<[u8; 8192]>);
-
-// SAFETY: used by `disinherit` alone, in a process with one thread.
-unsafe impl Sync for List {}
 
 /// Writes the list without the entries that name our file, and a final 0, into `to`. Gives the length, or `None`
 /// if there is too little room. An entry is ours by its last part: `libspawnfix.so` may stand for a file that the
