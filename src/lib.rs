@@ -11,11 +11,14 @@
 //! 3. libmpi forks. The child calls `execvp("mpiexec", {"mpiexec", "-pmi_args", PORT, …})`, which reaches
 //!    [`hooks`] again, and is recognised by its arguments ([`launcher`]), whoever made the call.
 //! 4. [`guard::isolate`] gives the child a stdin of its own that reads as closed, and its own open file
-//!    description of the terminal. Then the real execvp turns the child into mpiexec.
-//! 5. The real `MPI_Comm_spawn` returns, and the outcome is logged.
+//!    description of the terminal; [`inherit`] takes this library out of its LD_PRELOAD. Then the real execvp turns
+//!    the child into mpiexec.
+//! 5. The program waits for mpiexec's connection. Should mpiexec end before it comes, or should step 4 have failed,
+//!    the program is told so in mpiexec's place ([`watch`], [`launcher`]), as it would wait for ever otherwise.
+//! 6. The real `MPI_Comm_spawn` returns, and the outcome is logged.
 //!
-//! Between steps 3 and 4 there is a forked child of a program that may have threads: nothing there allocates,
-//! takes a lock or looks up a symbol.
+//! In step 4 there is a forked child of a program that may have threads: nothing there allocates, takes a lock or
+//! asks the dynamic linker for a symbol. A function that does its work there says so in its first line.
 
 mod decision;
 mod guard;
