@@ -7,6 +7,8 @@
 
 #![allow(dead_code)] // each test file is a crate of its own and uses a part of this
 
+pub mod ipython;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File};
@@ -415,6 +417,8 @@ impl Program {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let one = lock(&ONE_AT_A_TIME);
         let (terminal, pts) = pty::open().expect("there is a pseudo-terminal to be had");
+        let size = pty_process::Size::new(40, 100);
+        terminal.resize(size).expect("a terminal can be resized");
         let mut command = pty::Command::from(command);
         let mut pipe = None;
         let mut sent = Vec::new();

@@ -1,0 +1,163 @@
+//! IPython's full prompt, on a terminal that answers the prompt's questions as a terminal does.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Mpi, Program, Report, Session, lock};
+
+/// From key to key.
+const KEY: Duration = Duration::from_millis(2);
+/// Someone waits this long for the next prompt, then types on.
+const PATIENCE: Duration = Duration::from_millis(1500);
+/// Longer than it takes to leave. One that has lost its input won't read `exit`.
+const LEAVING: Duration = Duration::from_secs(8);
+/// What the prompt asks for the cursor's place (DSR, ECMA-48), and the answer that it is at the top left. The answer is
+/// input like any key: what reads the terminal in the shell's place takes it as well.
+const WHERE_IS_THE_CURSOR: &[u8] = b"\x1b[6n";
+const HERE: &[u8] = b"\x1b[1;1R";
+
+/// The program `ipython` of an MPI's environment.
+pub fn program(mpi: Mpi) -> Program {
+    Program::new(mpi.bin("ipython"))
+        .arg("--no-banner")
+        .under(mpi)
+}
+
+/// An IPython at which someone types. Its prompt numbers the cells: `In [7]:` is shown when six have been read.
+pub struct IPython {
+    session: Session,
+    typed: Vec<String>,
+    heard: usize,
+}
+
+impl IPython {
+    /// Starts it and waits for its first prompt.
+    pub fn start(program: Program) -> Self {
+        let mut shell = Self {
+            session: program.start(),
+            typed: Vec::new(),
+            heard: 0,
+        };
+        let limit = shell.session.deadline;
+        shell.wait(limit, |shell| shell.prompt() == 1);
+        shell
+    }
+
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// What came on the terminal, without control sequences.
+    pub fn screen(&self) -> String {
+        plain(&self.session.screen())
+    }
+
+    /// The number of its latest prompt.
+    pub fn prompt(&self) -> usize {
+        let screen = self.screen();
+        let numbers = screen
+            .split("In [")
+            .skip(1)
+            .filter_map(|rest| rest.split(']').next()?.parse().ok());
+        numbers.max().unwrap_or(0)
+    }
+
+    /// Answers what the prompt has asked since the last time.
+    fn answer(&mut self) {
+        let questions = {
+            let output = lock(&self.session.output.text);
+            let news = &output[self.heard..];
+            // The start of a question whose rest is to come is looked at again.
+            self.heard = output.len() - news.len().min(WHERE_IS_THE_CURSOR.len() - 1);
+            news.windows(WHERE_IS_THE_CURSOR.len())
+                .filter(|text| *text == WHERE_IS_THE_CURSOR)
+                .count()
+        };
+        for _ in 0..questions {
+            self.session.send(HERE);
+        }
+    }
+
+    /// Waits, and answers the prompt's questions meanwhile. False: it ended, or that did not come true in time.
+    fn wait(&mut self, limit: Instant, what: impl Fn(&Self) -> bool) -> bool {
+        loop {
+            let ended = self.session.ended();
+            self.answer();
+            if what(self) {
+                return true;
+            }
+            if ended || Instant::now() > limit.min(self.session.deadline) {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Types a line key by key and does not look up.
+    pub fn type_on(&mut self, line: &str) {
+        self.typed.push(line.to_owned());
+        for key in line.bytes().chain([b'\r']) {
+            if self.session.ended() {
+                return;
+            }
+            self.session.send([key]);
+            thread::sleep(KEY);
+            self.answer();
+        }
+    }
+
+    /// Types a line, and waits for the next prompt with what patience people have. False: it did not come.
+    pub fn type_line(&mut self, line: &str) -> bool {
+        let before = self.prompt();
+        self.type_on(line);
+        self.wait(Instant::now() + PATIENCE, |shell| shell.prompt() > before)
+    }
+
+    /// Waits until it printed this. False: it ended, or the deadline passed.
+    pub fn printed(&mut self, text: &str) -> bool {
+        self.wait(self.session.deadline, |shell| shell.screen().contains(text))
+    }
+
+    /// Asks it to report, as the fact `In`, each cell that it read.
+    pub fn report_cells(&mut self) {
+        self.type_line(
+            r#"print(*["In=" + cell for cell in In[1:]], sep="\n", file=open("report", "w"))"#,
+        );
+    }
+
+    /// What was typed, line by line.
+    pub fn typed(&self) -> Vec<String> {
+        self.typed.clone()
+    }
+
+    /// Types `exit` and waits for its end.
+    pub fn leave(mut self) -> Report {
+        self.type_on("exit");
+        self.session.deadline = self.session.deadline.min(Instant::now() + LEAVING);
+        let mut report = self.session.finish();
+        report.output = plain(&report.output);
+        report
+    }
+}
+
+/// A terminal's output without control sequences: CSI, OSC and the two-byte ones, carriage returns and bells.
+fn plain(output: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = output.chars();
+    while let Some(char) = rest.next() {
+        match char {
+            '\x1b' => match rest.next() {
+                Some('[') => {
+                    rest.find(|char| matches!(char, '@'..='~'));
+                }
+                Some(']') => {
+                    rest.find(|char| matches!(char, '\x07' | '\\'));
+                }
+                _ => (),
+            },
+            '\r' | '\x07' => (),
+            _ => plain.push(char),
+        }
+    }
+    plain
+}
