@@ -644,6 +644,13 @@ impl Session {
         })
     }
 
+    /// From now on it has this long: for a program that is expected to hang.
+    pub fn has_seconds(&mut self, seconds: u64) {
+        self.deadline = self
+            .deadline
+            .min(Instant::now() + Duration::from_secs(seconds));
+    }
+
     /// What it printed until now.
     pub fn screen(&self) -> String {
         String::from_utf8_lossy(&lock(&self.output.text)).into_owned()
