@@ -8,7 +8,7 @@ EXT := $(if $(filter Darwin,$(shell uname -s)),dylib,so)
 LIB := target/release/libspawnfix.$(EXT)
 PICTURE ?= scripts/demo.svg
 
-.PHONY: help build test demo picture shell install uninstall lint clean
+.PHONY: help build test demo picture shell bench install uninstall lint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,10 @@ shell: build ## IPython under the library, to try by hand
 	scripts/fetch-mpi mpich-4.2.3
 	LD_PRELOAD=$(CURDIR)/$(LIB) PATH="$(CURDIR)/target/mpi/mpich-4.2.3/bin:$$PATH" ipython
 
+bench: build ## measure what the preload costs, beside its goals and beside others' libraries
+	scripts/fetch-mpi mpich-5.0.2 openmpi-5.0.11
+	$(PYTHON) scripts/bench $(LIB)
+
 # These build nothing: root, who installs, may have no cargo. PREFIX, LIBDIR and DESTDIR reach the script as variables.
 install: ## copy what was built to PREFIX=/usr/local (LIBDIR=PREFIX/lib), under DESTDIR=
 	scripts/install $(LIB)
@@ -43,7 +47,7 @@ uninstall: ## take that away again
 lint: ## formatting, clippy, shellcheck, the manual page
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	shellcheck scripts/spawnfix scripts/install scripts/fetch-mpi scripts/fetch-modules scripts/lint-manual .ci/run
+	shellcheck scripts/spawnfix scripts/install scripts/fetch-mpi scripts/fetch-modules scripts/lint-manual benches/commands.sh .ci/run
 	scripts/lint-manual scripts/spawnfix.1
 
 clean: ## remove all that was built or fetched

@@ -6,7 +6,7 @@ while [ "$i" -lt 50 ]; do
     i=$((i + 1))
     expr "x$i" : 'x\([0-9]*\)' >/dev/null
     sed 's/^/#define /' /etc/hostname >/dev/null
-    uname -m | tr 'a-z' 'A-Z' >/dev/null
+    uname -m | tr '[:lower:]' '[:upper:]' >/dev/null
     grep -q root /etc/passwd
     basename "/usr/lib/lib$i.so" .so >/dev/null
     cat /etc/hostname /etc/passwd | sort >/dev/null
