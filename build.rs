@@ -32,8 +32,10 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     let target = |key: &str| env::var(format!("CARGO_CFG_TARGET_{key}")).unwrap_or_default();
     if target("VENDOR") == "apple" {
-        // libmpi is the program's to bring: `real!` in hooks.rs.
-        link(&["-Wl,-U,_MPI_Comm_spawn", "-Wl,-U,_MPI_Comm_spawn_multiple"]);
+        // libmpi is the program's to bring: `real!` in hooks.rs. For the unit tests' program, too.
+        for name in ["_MPI_Comm_spawn", "_MPI_Comm_spawn_multiple"] {
+            println!("cargo:rustc-link-arg=-Wl,-U,{name}");
+        }
     }
     let bound_on_call = match (target("OS").as_str(), target("ARCH").as_str()) {
         ("linux", "x86_64") => BOUND_ON_CALL,
