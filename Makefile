@@ -31,7 +31,7 @@ picture: build ## draw the demo's terminal, from a real run, into scripts/demo.s
 
 shell: build ## IPython under the library, to try by hand
 	scripts/fetch-mpi mpich-4.2.3
-	LD_PRELOAD=$(CURDIR)/$(LIB) PATH="$(CURDIR)/target/mpi/mpich-4.2.3/bin:$$PATH" ipython
+	PATH="$(CURDIR)/target/mpi/mpich-4.2.3/bin:$$PATH" scripts/spawnfix ipython
 
 bench: build ## measure what the preload costs, beside its goals and beside others' libraries
 	scripts/fetch-mpi mpich-5.0.2 openmpi-5.0.11

@@ -288,6 +288,10 @@ def play(venv, library, tell):
     try:
         with open(os.path.join(home, "worker.py"), "w") as file:
             file.write(WORKER)
+        if library:  # by a path without blanks, at which the dynamic linker would split it
+            link = os.path.join(home, os.path.basename(library))
+            os.symlink(library, link)
+            library = link
         shell = Shell(venv, home, library, tell)
         started = shell.watch(START, lambda: shell.screen.prompt() == 1)
         shell.watch(0.2)
