@@ -47,7 +47,7 @@ uninstall: ## take that away again
 lint: ## formatting, clippy, shellcheck, the manual page
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	shellcheck scripts/spawnfix scripts/install scripts/fetch-mpi scripts/fetch-modules scripts/lint-manual benches/commands.sh .ci/run
+	shellcheck scripts/spawnfix scripts/install scripts/fetch-mpi scripts/fetch-modules scripts/lint-manual scripts/benchmarks/commands.sh .ci/run
 	scripts/lint-manual scripts/spawnfix.1
 
 clean: ## remove all that was built or fetched
