@@ -173,6 +173,7 @@ fn check_disease(report: &Report, mpi: Mpi) {
                 "without the library input is lost",
             );
         }
+        Disease::Hangs => report.check(report.status.is_none(), "without the library it hangs"),
         Disease::Healthy => check_cured(report),
     }
 }
@@ -316,16 +317,26 @@ fn at_the_prompt(mpi: Mpi, library: bool) -> (usize, Report) {
         .under(mpi)
         .library(library);
     let mut session = python.deadline(20).start();
-    session.printed(">>> ", 1);
+    // What the child prints may come between the prompt's characters.
+    session.printed(">", 3);
     let mut answered = 0;
     for number in 1..=6 {
-        // Typed as people type: a line whose sum is not in it.
+        // The sum is not in what is typed.
         session.line(&format!("print({number}000 + 234)"));
-        answered += usize::from(session.printed_soon(&format!("{number}234"), 1));
+        let sum = format!("{number}234");
+        answered += usize::from(match library {
+            true => session.printed(&sum, 1),
+            false => session.printed_soon(&sum, 1),
+        });
     }
-    for _ in 0..8 {
+    session.line("exit()");
+    // Without the library the line may be lost.
+    for _ in 0..if library { 0 } else { 40 } {
+        sleep(Duration::from_millis(100));
+        if session.ended() {
+            break;
+        }
         session.line("exit()");
-        sleep(Duration::from_millis(if library { 400 } else { 100 }));
     }
     (answered, session.finish())
 }
@@ -347,6 +358,7 @@ fn the_seeds_script(mpi: Mpi) {
             "without the library the shell is killed",
         ),
         Disease::Robbed => sick.check(answered < 6, "without the library lines are lost"),
+        Disease::Hangs => sick.check(answered == 0, "without the library it hangs"),
         Disease::Healthy => sick.check(answered == 6 && sick.code() == Some(0), "it needs no cure"),
     }
 }

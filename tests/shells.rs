@@ -88,6 +88,7 @@ fn check_disease(mpi: Mpi, (typed, report): (Vec<String>, Report), answer: &str)
             "the shell is killed",
         ),
         Disease::Robbed => report.check(printed(&report) < lines().count(), "lines are lost"),
+        Disease::Hangs => report.check(report.status.is_none(), "the spawn hangs"),
         Disease::Healthy => check_lived((typed, report), answer),
     }
 }

