@@ -33,6 +33,7 @@ const GNU_LD: &[&str] = &["-fuse-ld=bfd", "-Wl,-z,noseparate-code"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rustc-check-cfg=cfg(no_start_files)");
     let target = |key: &str| env::var(format!("CARGO_CFG_TARGET_{key}")).unwrap_or_default();
     if target("VENDOR") == "apple" {
         // libmpi is the program's to bring: `real!` in hooks.rs. For the unit tests' program, too.
@@ -40,14 +41,22 @@ fn main() {
             println!("cargo:rustc-link-arg=-Wl,-U,{name}");
         }
     }
-    let bound_on_call = match (target("OS").as_str(), target("ARCH").as_str()) {
-        ("linux", "x86_64") => BOUND_ON_CALL,
-        ("linux", _) => "", // rustc's calls go through a procedure linkage table there
-        _ => return,
-    };
+    if target("OS") != "linux" {
+        return;
+    }
     // -z defs: a symbol that nobody defines is an error now, not at a user's.
-    // -nostartfiles: crtbeginS.o has four symbols looked up that serve C++ and profilers.
-    link(&["-Wl,-z,defs", "-Wl,-z,lazy", "-nostartfiles"]);
+    link(&["-Wl,-z,defs", "-Wl,-z,lazy"]);
+    let mut bound_on_call = "";
+    // Only what is installed: before 1.87, cargo gives these arguments to unit tests, too (rust-lang/cargo issue
+    // 12663), which don't link with them.
+    if env::var("PROFILE").as_deref() == Ok("release") {
+        // crtbeginS.o has four symbols looked up that serve C++ and profilers.
+        link(&["-nostartfiles"]);
+        println!("cargo:rustc-cfg=no_start_files");
+        if target("ARCH") == "x86_64" {
+            bound_on_call = BOUND_ON_CALL; // elsewhere rustc's calls go through a procedure linkage table
+        }
+    }
     for name in bound_on_call.split_whitespace() {
         link(&[&format!("-Wl,--wrap={name}")]);
     }

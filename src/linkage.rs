@@ -115,6 +115,8 @@ unsafe extern "C" fn statx(
 std::arch::global_asm!(".hidden statx");
 
 /// How the C library tells this library from others: by an address in it. From crtbeginS.o, which is not linked.
+#[cfg(no_start_files)]
 #[unsafe(no_mangle)]
 static __dso_handle: u8 = 0;
+#[cfg(no_start_files)]
 std::arch::global_asm!(".hidden __dso_handle");
