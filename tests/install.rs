@@ -496,6 +496,11 @@ fn a_usage_error_names_the_option_the_value_and_what_it_takes() {
         (&["--gard=call", "true"], &["unknown option", "--gard=call"]),
         (&["-x", "true"], &["unknown option", "-x"]),
         (&["--print-env", "true"], &["--print-env", "true"]),
+        (
+            &["--sweep", "ipython"],
+            &["--sweep", "process ids", "ipython"],
+        ),
+        (&["--dry-run", "true"], &["--dry-run", "--sweep"]),
         (&[], &["no command"]),
         (&["-i", "--"], &["no command"]),
     ] {
