@@ -22,7 +22,7 @@ pub struct Facts {
 /// What is done in the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
-    /// Nothing, here or in a forked child.
+    /// Nothing. A forked child that launches an mpiexec all the same isolates itself, unless the setting is off.
     None,
     /// Nothing here; the forked child isolates itself before it becomes mpiexec.
     Launch,

@@ -176,7 +176,7 @@ impl fmt::Display for Replaced {
 enum Reopened {
     Terminal,
     Pipe,
-    /// It is not one that shares flags with the program's reading.
+    /// Neither a terminal nor a pipe: a file's flags do no harm, and a socket can't be opened again.
     Other,
     /// It could not be opened again, for this errno.
     Failed(c_int),
@@ -353,11 +353,15 @@ impl Drop for CallGuard {
         if aside.guards > 0 {
             return;
         }
-        // SAFETY: `saved` was duplicated by `save_and_replace` and is closed nowhere else. Closing fd 0 closes
+        // What the program itself has put there meanwhile stays.
+        let ours = is_no_stdin();
+        // SAFETY: `saved` was duplicated by `save_and_replace` and is closed nowhere else. fd 0 is closed only if it is
         // what `save_and_replace` opened there.
         unsafe {
             match aside.original {
-                Original::Closed => libc::close(libc::STDIN_FILENO),
+                Original::Closed if ours => libc::close(libc::STDIN_FILENO),
+                Original::Closed => 0,
+                Original::Open { saved, .. } if !ours => libc::close(saved),
                 Original::Open { saved, flags } => {
                     libc::dup2(saved, libc::STDIN_FILENO);
                     libc::fcntl(libc::STDIN_FILENO, libc::F_SETFD, flags);
@@ -366,6 +370,13 @@ impl Drop for CallGuard {
             };
         }
     }
+}
+
+/// Whether fd 0 is [`NO_STDIN`].
+fn is_no_stdin() -> bool {
+    // SAFETY: F_GETFL only asks.
+    let flags = unsafe { libc::fcntl(libc::STDIN_FILENO, libc::F_GETFL) };
+    flags & libc::O_ACCMODE == libc::O_WRONLY && Stdin::of_this_program() == Stdin::DevNull
 }
 
 fn set_aside() -> MutexGuard<'static, SetAside> {
@@ -390,6 +401,32 @@ fn save_and_replace() -> Result<Original, c_int> {
             return Err(errno);
         }
         Ok(Original::Open { saved, flags })
+    }
+}
+
+/// While it lives, a cancellation of this thread waits: it would unwind into a catch_unwind of ours, which can't let a
+/// foreign unwinding pass, and aborts.
+pub struct Uncancelled(c_int);
+
+unsafe extern "C" {
+    fn pthread_setcancelstate(state: c_int, old: *mut c_int) -> c_int;
+}
+
+impl Uncancelled {
+    pub fn new() -> Uncancelled {
+        /// pthread.h: 1 in glibc and musl, 0 on macOS.
+        const DISABLE: c_int = if cfg!(target_vendor = "apple") { 0 } else { 1 };
+        let mut before = 0;
+        // SAFETY: it writes one int.
+        unsafe { pthread_setcancelstate(DISABLE, &mut before) };
+        Uncancelled(before)
+    }
+}
+
+impl Drop for Uncancelled {
+    fn drop(&mut self) {
+        // SAFETY: the state is what the call above gave; it writes one int.
+        unsafe { pthread_setcancelstate(self.0, &mut 0) };
     }
 }
 

@@ -49,6 +49,7 @@ pub fn resolve() {
 /// that never met our `MPI_Comm_spawn`. Which MPI it has need not be asked: only one that needs it launches so.
 #[cold]
 fn prepare(launch: Launch) {
+    std::mem::forget(guard::Uncancelled::new()); // the exec ends it
     let settings = settings::get();
     if settings.guard != GuardSetting::Call {
         guard::isolate();
@@ -165,6 +166,7 @@ struct Spawn {
 
 impl Spawn {
     fn begin(name: &'static str) -> Spawn {
+        let _uncancelled = guard::Uncancelled::new();
         let acts = catch_unwind(|| {
             let facts = Facts {
                 setting: settings::get().guard,
@@ -193,6 +195,7 @@ impl Spawn {
     }
 
     fn end(self, code: c_int) {
+        let _uncancelled = guard::Uncancelled::new();
         let milliseconds = self.started.elapsed().as_millis();
         let _ = catch_unwind(AssertUnwindSafe(|| {
             drop(self.watch);

@@ -41,8 +41,12 @@ const LAUNCH_FAILED: &[u8] = b"cmd=launch_failed rc=1\n";
 
 /// How often it is said, at once and in advance: each later command of libmpi's, say for another spawn, reads one.
 /// At the end of a connection MPICH 4.2 to 5.0 crash instead of failing, and writing to one that is closed is a
-/// SIGPIPE. (Measured: with one line, MPICH 5.0.2 crashes at the first spawn, 4.2.3 at the second.)
+/// SIGPIPE. (Measured: with one line, MPICH 5.0.2 crashes at the first spawn, 4.2.3 at the second.) A program that
+/// tries more often than that waits again.
 const TIMES: usize = 1000;
+
+/// How many of them are sent at a time.
+const PORTION: usize = 40;
 
 impl Launch {
     /// Between fork and exec: the launch that these arguments of execvp make, if it is one.
@@ -78,13 +82,9 @@ impl Launch {
         address.sin_port = self.port.to_be();
         address.sin_addr.s_addr = libc::INADDR_LOOPBACK.to_be();
         let size = size_of_val(&address) as libc::socklen_t;
-        let mut lines = [0; LAUNCH_FAILED.len() * TIMES];
-        for line in lines.chunks_exact_mut(LAUNCH_FAILED.len()) {
-            line.copy_from_slice(LAUNCH_FAILED);
-        }
         // Should the program have its answer already, nobody accepts this connection, and no harm is done.
         // SAFETY: `address` is a sockaddr_in of `size` bytes; `lines` is readable for its length; the socket was
-        // opened here. It takes what its buffers hold, without a wait: they are empty, and far larger.
+        // opened here. It takes what its buffers hold, without a wait, and they hold all of it.
         unsafe {
             let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
             if socket < 0 {
@@ -94,9 +94,15 @@ impl Launch {
             let fd = socket.as_raw_fd();
             libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
             let connected = libc::connect(fd, (&raw const address).cast(), size) == 0;
-            (connected
-                && libc::send(fd, lines.as_ptr().cast(), lines.len(), libc::MSG_DONTWAIT) > 0)
-                .then_some(socket)
+            // In portions: a thread's stack may be small, as static thread-local variables take from it.
+            let mut lines = [0; LAUNCH_FAILED.len() * PORTION];
+            for line in lines.chunks_exact_mut(LAUNCH_FAILED.len()) {
+                line.copy_from_slice(LAUNCH_FAILED);
+            }
+            let said = (0..TIMES / PORTION).take_while(|_| {
+                libc::send(fd, lines.as_ptr().cast(), lines.len(), libc::MSG_DONTWAIT) > 0
+            });
+            (connected && said.count() > 0).then_some(socket)
         }
     }
 

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::fmt::{self, Write as _};
 use std::io;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use libc::c_int;
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -35,8 +35,15 @@ impl Log for Lazy {
     fn flush(&self) {}
 }
 
+/// Whether fd 2 was open at load. Where it was not, whatever the program or libmpi opens next has that number.
+static STDERR: AtomicBool = AtomicBool::new(true);
+
 /// Starts logging, for the ctor, and warns of the settings that could not be used.
 pub fn start(complaints: Vec<Complaint>) {
+    // SAFETY: F_GETFD only asks.
+    if unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_GETFD) } < 0 {
+        STDERR.store(false, Ordering::Relaxed);
+    }
     let _ = log::set_logger(&LAZY);
     log::set_max_level(LevelFilter::Warn);
     if settings::get().log.is_some() {
@@ -171,6 +178,9 @@ fn emit(line: &[u8]) {
     let file = settings::get().log_file.as_deref();
     let file = file.map_or(-1, open_append);
     let fd = if file >= 0 { file } else { libc::STDERR_FILENO };
+    if file < 0 && !STDERR.load(Ordering::Relaxed) {
+        return;
+    }
     let mut poll = libc::pollfd {
         fd,
         events: libc::POLLOUT,

@@ -159,7 +159,10 @@ impl Watch {
             );
             return None;
         };
-        page.watches.fetch_add(1, Ordering::AcqRel);
+        // What an earlier launch left is nobody's to answer: its launcher did, and may have ended since.
+        if page.watches.fetch_add(1, Ordering::AcqRel) == 0 {
+            page.launch.store(0, Ordering::Release);
+        }
         let mut watch = Watch {
             page,
             done: Arc::new(AtomicBool::new(false)),

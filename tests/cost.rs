@@ -211,6 +211,15 @@ fn a_thread_is_cancelled_in_a_spawn_that_waits_for_its_launcher() {
     check_the_same(&program, "spawn", expected);
 }
 
+#[test]
+fn a_thread_that_is_cancelled_while_its_spawn_fails_ends_after_it() {
+    let Some(program) = program("cc", "cancelled.c") else {
+        return;
+    };
+    let expected = "cancelled; cleaned up: 1\nstdin is as it was\nread: a line\n";
+    check_the_same(&program, "pending", expected);
+}
+
 /// With the C library ahead of it, the library finds no further execvp, and its own code panics. The unwinder is
 /// loaded then; /bin/true has none.
 #[test]

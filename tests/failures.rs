@@ -104,7 +104,7 @@ const EIGHT_SECONDS: Launcher = Launcher {
 /// One that puts the real one into the background.
 const BACKGROUND: Launcher = launcher(
     "background",
-    "#!/bin/sh\n(/bin/sleep 1; exec \"$MPIEXEC\" \"$@\") &\nexit 0\n",
+    "#!/bin/sh\n(/bin/sleep 0.2; exec \"$MPIEXEC\" \"$@\") &\nexit 0\n",
     &["exit status 0", "background"],
 );
 
@@ -624,6 +624,26 @@ fn asking_for_the_universes_size_without_an_mpiexec_is_an_mpi_error_and_no_secon
         check_told(&report, "ERROR", MISSING.told);
         check_disease(&hang(attempts(mpi, MISSING, &["universe"])), MISSING);
     }
+}
+
+#[test]
+fn without_a_stderr_nothing_is_written_to_what_took_its_place() {
+    // As a daemon is started. libmpi's socket may then be fd 2.
+    let mpis = that_are_here(&SINGLETONS);
+    at_once(&pairs(&mpis, &["wrapped", "unwrapped"]), |&(mpi, how)| {
+        let closed = Program::new("/bin/sh")
+            .args(["-c", "exec \"$@\" 2>&-", "sh"])
+            .arg(mpi.compile("attempts.c"))
+            .args((how == "unwrapped").then_some(how))
+            .library(true)
+            .unlogged();
+        let report = MISSING.found_by(closed, mpi).run();
+        check_went_on(&report, 1);
+        report.check(
+            Report::lines(&report.output).count() == 0,
+            "nothing is told",
+        );
+    });
 }
 
 #[test]

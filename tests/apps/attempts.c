@@ -25,6 +25,9 @@
 #include <time.h>
 #include <unistd.h>
 
+/* As Fortran's threadprivate: glibc takes it from each thread's stack. */
+static __thread char much[300 * 1024];
+
 typedef int Spawn(const char *, char **, int, MPI_Info, int, MPI_Comm, MPI_Comm *, int *);
 
 static void report(const char *name, const char *format, ...)
@@ -178,6 +181,7 @@ int main(int argc, char **argv)
         return 0;
     }
     report("start", "");
+    much[argc] = 1;
     if (!fatal) {
         MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
         MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);

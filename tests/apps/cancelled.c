@@ -1,5 +1,6 @@
 /* cancelled deep: a thread is cancelled a thousand frames down.
-   cancelled spawn: one is cancelled in an MPI_Comm_spawn that waits for its launcher. */
+   cancelled spawn: one is cancelled in an MPI_Comm_spawn that waits for its launcher.
+   cancelled pending: one is cancelled while its MPI_Comm_spawn fails, and dies of it later. */
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -46,6 +47,26 @@ static void *run_spawn(void *unused)
     return NULL;
 }
 
+extern void (*mpi_error_handler)(void);
+
+static void cancel_this_thread(void)
+{
+    pthread_cancel(pthread_self());
+}
+
+static void *run_pending(void *unused)
+{
+    void *children;
+    (void)unused;
+    mpi_error_handler = cancel_this_thread;
+    pthread_cleanup_push(clean, NULL);
+    MPI_Comm_spawn("child", NULL, 1, NULL, 0, NULL, &children, NULL);
+    there = 1;
+    pause();
+    pthread_cleanup_pop(0);
+    return NULL;
+}
+
 int main(int argc, char **argv)
 {
     struct stat before, after;
@@ -54,11 +75,15 @@ int main(int argc, char **argv)
     char line[100];
 
     fstat(0, &before);
-    pthread_create(&thread, NULL, argc > 1 && !strcmp(argv[1], "spawn") ? run_spawn : run_deep, NULL);
-    while (!there)
-        usleep(1000);
-    usleep(300000); /* by then it waits in accept */
-    pthread_cancel(thread);
+    int pending = !strcmp(argv[argc - 1], "pending");
+    int spawn = !strcmp(argv[argc - 1], "spawn");
+    pthread_create(&thread, NULL, pending ? run_pending : spawn ? run_spawn : run_deep, NULL);
+    if (!pending) {
+        while (!there)
+            usleep(1000);
+        usleep(300000); /* by then it waits in accept */
+        pthread_cancel(thread);
+    }
     pthread_join(thread, &result);
     printf("%s; cleaned up: %d\n", result == PTHREAD_CANCELED ? "cancelled" : "not cancelled", cleaned);
     printf("stdin is %s\n", !fstat(0, &after) && before.st_ino == after.st_ino ? "as it was" : "another");

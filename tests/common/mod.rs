@@ -184,6 +184,8 @@ impl Mpi {
                 command.env(name, "1").env(format!("{name}_CONFIRM"), "1");
             }
             command.env("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe");
+            // It would not use the loopback by itself, and there may be no other network.
+            command.env("OMPI_MCA_btl_tcp_if_include", "lo");
         }
     }
 
