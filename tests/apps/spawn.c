@@ -55,6 +55,7 @@ static int child(MPI_Comm parent, const char *word)
         printf("hello from child %d of %d, line %d\n", rank + 1, size, line);
     fflush(stdout);
     report("child=%d of %d, %s", rank + 1, size, word);
+    MPI_Barrier(parent); /* the parent is connected: MPICH 5 fails a spawn whose child has gone before */
     MPI_Comm_disconnect(&parent);
     MPI_Finalize();
     report("bye=");
@@ -80,6 +81,7 @@ static void spawn(char *self, int multiple)
     report("spawned=%d", size);
     if (rc != MPI_SUCCESS || codes[0] != MPI_SUCCESS || codes[1] != MPI_SUCCESS || size != 1 + multiple)
         report("wrong=rc %d, codes %d %d, size %d", rc, codes[0], codes[1], size);
+    MPI_Barrier(children);
     MPI_Comm_disconnect(&children);
 }
 

@@ -19,6 +19,7 @@ program spawn
       flush (6)
       who = '.'//arg
       call report('child='//trim(arg))
+      call MPI_BARRIER(parent, ierror)
       call MPI_COMM_DISCONNECT(parent, ierror)
       call MPI_FINALIZE(ierror)
       call report('bye=')
@@ -49,6 +50,7 @@ program spawn
    write (text, '(i0)') size
    call report('spawned='//trim(text))
    if (any(codes /= MPI_SUCCESS)) call report('wrong=an error code')
+   call MPI_BARRIER(children, ierror)
    call MPI_COMM_DISCONNECT(children, ierror)
    call report('working=')
    call sleep(1)

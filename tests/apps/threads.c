@@ -84,6 +84,7 @@ static void *spawn(void *self)
         char *argv[] = {"child", NULL};
         MPI_Comm_spawn(self, argv, 1, MPI_INFO_NULL, 0, MPI_COMM_SELF, &children, &code);
         report("spawned", code);
+        MPI_Barrier(children);
         MPI_Comm_disconnect(&children);
     }
     done = 1;
@@ -98,6 +99,7 @@ int main(int argc, char **argv)
     MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided);
     MPI_Comm_get_parent(&parent);
     if (parent != MPI_COMM_NULL) {
+        MPI_Barrier(parent);
         MPI_Comm_disconnect(&parent);
         MPI_Finalize();
         return 0;
