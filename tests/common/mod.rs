@@ -251,7 +251,8 @@ pub fn build(mut compiler: Command, source: &str, place: &str) -> PathBuf {
         .join(source)
         .with_extension("");
     let changed = |file: &Path| fs::metadata(file).and_then(|m| m.modified()).ok();
-    if changed(&made).is_some_and(|made| Some(made) > changed(&app(source))) {
+    let sources = changed(&app(source)).max(changed(&app("report.h")));
+    if changed(&made).is_some_and(|made| Some(made) > sources) {
         return made;
     }
     fs::create_dir_all(made.parent().expect("it is a file in a directory"))
