@@ -21,10 +21,10 @@ const BOUND_ON_CALL: &str = "
     pipe2 poll posix_memalign ppoll prctl pthread_attr_destroy pthread_attr_getguardsize pthread_attr_getstack
     pthread_attr_init pthread_attr_setstacksize pthread_create pthread_detach pthread_getattr_np pthread_join
     pthread_key_create pthread_key_delete pthread_kill pthread_self pthread_setcancelstate pthread_setname_np
-    pthread_setspecific pthread_sigmask raise read readdir64 readlink readv realloc realpath recv sched_yield send setpgid setsockopt
-    shutdown sigaction sigaddset sigaltstack sigdelset sigemptyset sigfillset sigismember signal sigprocmask
-    socket stat stat64 strcmp strerror_r strlen strncmp syscall sysconf tcgetpgrp usleep waitid waitpid write
-    writev
+    pthread_setspecific pthread_sigmask raise read readdir64 readlink readv realloc realpath recv sched_yield
+    send setpgid setsockopt shutdown sigaction sigaddset sigaltstack sigdelset sigemptyset sigfillset
+    sigismember signal sigprocmask socket stat stat64 strcmp strerror_r strlen strncmp syscall sysconf tcgetpgrp
+    usleep waitid waitpid write writev
 ";
 
 /// The linker's part, if the compiler has that linker: GNU ld without a page boundary between code and constants
