@@ -299,10 +299,23 @@ fn check_interrupted(report: &Report, answers: usize) {
     );
 }
 
+/// Open MPI, which the library leaves alone, stops answering now and then on a machine that is loaded: it gets three
+/// tries to answer as often as this.
+fn tries(mpi: Mpi, answers: usize, story: impl Fn() -> Report) -> Report {
+    let more = if mpi.name == OPEN_MPI.name { 2 } else { 0 };
+    let answered = |report: &Report| report.count("answered") == answers;
+    (0..more)
+        .map(|_| story())
+        .find(answered)
+        .unwrap_or_else(&story)
+}
+
 fn ctrl_c_spares_what_was_spawned(kind: Kind) {
     side_by_side(&JOBS, |mpi| {
-        let program = kind.program(mpi).library(true);
-        let report = interrupt_and_ask_twice(kind, program.env("SPAWNFIX_INTERACTIVE", "1"));
+        let report = tries(mpi, 2, || {
+            let program = kind.program(mpi).library(true);
+            interrupt_and_ask_twice(kind, program.env("SPAWNFIX_INTERACTIVE", "1"))
+        });
         check_interrupted(&report, 2);
         report.check(
             mpi.name == OPEN_MPI.name
@@ -318,7 +331,7 @@ fn ctrl_c_spares_what_was_spawned(kind: Kind) {
 /// and to the shell for a second time; soon the shell is killed too, unless it does nothing more. Open MPI minds the third.
 fn ctrl_c_without(kind: Kind) {
     side_by_side(&JOBS, |mpi| {
-        let report = interrupt_a_story_twice(kind, kind.program(mpi));
+        let report = tries(mpi, 3, || interrupt_a_story_twice(kind, kind.program(mpi)));
         if mpi.name == OPEN_MPI.name {
             return check_interrupted(&report, 3);
         }
