@@ -17,6 +17,7 @@ build: ## build target/release/libspawnfix.so (.dylib on macOS)
 	$(CARGO) build --release --locked
 
 test: build ## fetch the MPI libraries into target/mpi (once), then run every test
+	@case $$PWD in *[[:space:]]*) echo "make test: MPICH's mpicc works in no directory with a blank in its name" >&2; exit 1 ;; esac
 	scripts/fetch-mpi --all
 	scripts/fetch-modules || [ $$? = 3 ]
 	$(CARGO) test --locked $(TESTFLAGS)
