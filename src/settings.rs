@@ -257,7 +257,7 @@ pub unsafe fn environment<'a>(prefix: &[u8]) -> impl Iterator<Item = (usize, &'a
         let mut prefix = prefix.iter().enumerate();
         // SAFETY: `variable` is a C string, and the comparison ends with the first byte that differs, at the latest
         // its final zero.
-        prefix.all(|(at, &byte)| unsafe { *variable.add(at) } as u8 == byte)
+        prefix.all(|(at, &byte)| unsafe { *variable.add(at) } == byte as c_char)
     });
     // SAFETY: `variable` is a C string that stays as it is.
     variables.map(|(at, variable)| (at, unsafe { CStr::from_ptr(variable) }.to_bytes()))

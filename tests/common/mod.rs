@@ -226,8 +226,16 @@ impl Mpi {
 /// A pipe, both ends close-on-exec.
 fn new_pipe() -> (File, File) {
     let mut ends = [-1; 2];
+    #[cfg(target_os = "linux")]
     // SAFETY: pipe2() fills an array of two.
     let made = unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) };
+    #[cfg(not(target_os = "linux"))]
+    // SAFETY: pipe() fills an array of two; the flag is set on what it opened.
+    let made = unsafe {
+        let made = libc::pipe(ends.as_mut_ptr());
+        ends.map(|fd| libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC));
+        made
+    };
     assert_eq!(made, 0, "{}", io::Error::last_os_error());
     // SAFETY: both are open, and nobody else's.
     ends.map(|fd| unsafe { File::from_raw_fd(fd) }).into()
@@ -883,7 +891,7 @@ impl fmt::Display for Report {
         }
         let indent = |text: &str| {
             text.lines()
-                .map(|line| format!("    {line}\n"))
+                .flat_map(|line| ["    ", line, "\n"])
                 .collect::<String>()
         };
         write!(
