@@ -299,8 +299,8 @@ fn check_interrupted(report: &Report, answers: usize) {
     );
 }
 
-/// Open MPI, which the library leaves alone, stops answering now and then on a machine that is loaded: it gets three
-/// tries to answer as often as this.
+/// Under Open MPI the child was once seen not to answer after a Ctrl-C, on a loaded machine; why is not known. So it gets
+/// three tries to answer as often as this, which would hide a fault that comes seldom.
 fn tries(mpi: Mpi, answers: usize, story: impl Fn() -> Report) -> Report {
     let more = if mpi.name == OPEN_MPI.name { 2 } else { 0 };
     let answered = |report: &Report| report.count("answered") == answers;
