@@ -17,6 +17,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use libc::{c_char, c_int};
 use log::Level;
@@ -139,19 +140,39 @@ impl Launch {
     }
 }
 
-/// The variable by which a process manager tells a program that it started it, if one is set.
+/// The variables by which a process manager tells a program that it started it.
 ///
 /// PMI_*: MPICH's, Intel MPI's and Slurm's; PMIX_*: Open MPI's, Slurm's, Flux's.
+const MANAGERS: [&str; 5] = [
+    "PMI_RANK",
+    "PMI_FD",
+    "PMI_PORT",
+    "PMIX_RANK",
+    "PMIX_NAMESPACE",
+];
+
+static MANAGER: OnceLock<&str> = OnceLock::new();
+
+/// Looks for a process manager, for the ctor. Later it would be too late: in a program that nobody started, Open MPI 4's
+/// MPI_Init sets PMIX_RANK itself.
+pub fn note_process_manager() {
+    // SAFETY: the ctor runs before the program's own code, so nothing changes the environment meanwhile.
+    let mut variables = unsafe { settings::environment(b"PMI") };
+    let manager = variables.find_map(|(_, variable)| {
+        let mut all = MANAGERS.into_iter();
+        all.find(|name| {
+            let value = variable.strip_prefix(name.as_bytes());
+            value.is_some_and(|value| value.starts_with(b"="))
+        })
+    });
+    if let Some(manager) = manager {
+        let _ = MANAGER.set(manager);
+    }
+}
+
+/// The variable by which a process manager told this program that it started it, if one did.
 pub fn process_manager() -> Option<&'static str> {
-    [
-        "PMI_RANK",
-        "PMI_FD",
-        "PMI_PORT",
-        "PMIX_RANK",
-        "PMIX_NAMESPACE",
-    ]
-    .into_iter()
-    .find(|name| std::env::var_os(name).is_some())
+    MANAGER.get().copied()
 }
 
 /// How a launch failed.

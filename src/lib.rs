@@ -39,6 +39,7 @@ ctor::declarative::ctor! {
         // A panic here would end every program; one that is caught costs the guard.
         let _ = std::panic::catch_unwind(|| {
             hooks::resolve();
+            launcher::note_process_manager();
             #[cfg(not(target_os = "linux"))]
             guard::terminals::note();
             logging::start(settings::load());
