@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 /// function that is missing here is bound at load. Binding to a library that was not loaded with dlopen takes no lock
 /// (glibc's _dl_fixup in elf/dl-runtime.c, _dl_lookup_symbol_x in elf/dl-lookup.c), so a forked child may do it.
 const BOUND_ON_CALL: &str = "
-    __cxa_thread_atexit_impl __errno_location __xpg_strerror_r _exit abort accept access bcmp bind calloc
+    __cxa_thread_atexit_impl __errno_location __register_atfork __xpg_strerror_r _exit abort accept access bcmp bind calloc
     clock_gettime clock_nanosleep close closedir connect dirfd dl_iterate_phdr dladdr dlclose dlopen dlsym dup
     dup2 eventfd execve fchdir fcntl fork free fstat fstat64 getauxval getcwd getenv geteuid getpgid getpgrp
     getpid getppid getrandom getsockname getsockopt getuid ioctl isatty kill listen lseek64 lstat lstat64 malloc

@@ -35,6 +35,8 @@ pub enum Guard {
 pub struct Decision {
     pub guard: Guard,
     pub reason: &'static str,
+    /// Whether what launches is recognised by its fork, as Open MPI's prte, and not by its arguments.
+    pub by_fork: bool,
 }
 
 /// The table.
@@ -51,6 +53,10 @@ pub fn decide(facts: &Facts) -> Decision {
             Guard::Launch,
             "an mpiexec that this MPI launches would share the program's terminal",
         ),
+        (GuardSetting::Auto, _, Family::OpenMpi) if facts.mpi.launches_at_init() => (
+            Guard::None,
+            "MPI_Init has launched what reads a redirected stdin here, and that is out of reach",
+        ),
         (GuardSetting::Auto, _, Family::OpenMpi) => (
             Guard::None,
             "what this MPI launches leaves the program's stdin alone",
@@ -60,7 +66,15 @@ pub fn decide(facts: &Facts) -> Decision {
             "not an MPI that spawnfix knows: stdin is replaced around the call",
         ),
     };
-    Decision { guard, reason }
+    let by_fork = facts.setting != GuardSetting::Off
+        && facts.manager.is_none()
+        && facts.mpi.family == Family::OpenMpi
+        && !facts.mpi.launches_at_init();
+    Decision {
+        guard,
+        reason,
+        by_fork,
+    }
 }
 
 impl fmt::Display for Facts {
@@ -112,8 +126,23 @@ mod tests {
         );
         assert_eq!(auto("MVAPICH2 Version      :\t2.3.7\n"), Guard::Launch);
         assert_eq!(auto("Open MPI v5.0.11, package: …"), Guard::None);
+        assert_eq!(auto("Open MPI v4.1.8, package: …"), Guard::None);
         assert_eq!(auto("Somebody's MPI 1.0"), Guard::Call);
         assert_eq!(auto(""), Guard::Call);
+    }
+
+    #[test]
+    fn open_mpis_launcher_is_recognised_by_its_fork() {
+        let by_fork = |setting, manager, library| decide(&facts(setting, manager, library)).by_fork;
+        let version_5 = "Open MPI v5.0.11, package: …";
+        for setting in [GuardSetting::Auto, GuardSetting::Launch, GuardSetting::Call] {
+            assert!(by_fork(setting, None, version_5));
+            assert!(by_fork(setting, None, "Open MPI"));
+            assert!(!by_fork(setting, None, "Open MPI v4.1.8, package: …"));
+            assert!(!by_fork(setting, None, "MPICH Version:\t4.2.3\n"));
+            assert!(!by_fork(setting, Some("PMIX_RANK"), version_5));
+        }
+        assert!(!by_fork(GuardSetting::Off, None, version_5));
     }
 
     #[test]

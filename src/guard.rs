@@ -118,7 +118,7 @@ pub fn see_children_end() {
 
 /// Between fork and exec: gives the child a process group of its own, so that what is typed at the terminal
 /// (Ctrl-C, Ctrl-\, Ctrl-Z) signals the program alone.
-pub fn leave_process_group() {
+pub fn leave_process_group(launcher: &str) {
     // SAFETY: setpgid and signal are async-signal-safe and take no pointers here. A group in the background that
     // writes to a terminal set to `tostop` would be stopped by SIGTTOU, were that not ignored.
     let failed = unsafe {
@@ -130,13 +130,13 @@ pub fn leave_process_group() {
         logging::from_child(
             Level::Warn,
             format_args!(
-                "mpiexec stays in the program's process group, in Ctrl-C's reach (errno {errno})"
+                "{launcher} stays in the program's process group, in Ctrl-C's reach (errno {errno})"
             ),
         );
     } else {
         logging::from_child(
             Level::Info,
-            format_args!("mpiexec gets a process group of its own"),
+            format_args!("{launcher} gets a process group of its own"),
         );
     }
 }

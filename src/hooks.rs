@@ -8,12 +8,15 @@ use std::time::Instant;
 #[cfg(target_vendor = "apple")]
 use libc::c_void;
 use libc::{c_char, c_int};
+use log::Level;
 
 use crate::decision::{self, Facts, Guard};
 use crate::guard::{self, CallGuard, Stdin};
 use crate::inherit;
 use crate::launcher::{self, Launch};
+use crate::logging;
 use crate::mpi::Mpi;
+use crate::prte;
 use crate::settings::{self, GuardSetting};
 use crate::watch::{self, Watch};
 
@@ -50,18 +53,31 @@ pub fn resolve() {
 #[cold]
 fn prepare(launch: Launch) {
     std::mem::forget(guard::Uncancelled::new()); // the exec ends it
-    let settings = settings::get();
-    if settings.guard != GuardSetting::Call {
+    if settings::get().guard != GuardSetting::Call {
         guard::isolate();
     }
     guard::see_children_end();
+    set_apart("mpiexec");
+    watch::announce(launch);
+}
+
+/// Between fork and exec: what is done in the child that is to become Open MPI's launcher, which leaves stdin alone.
+#[cold]
+pub fn prepare_prte() {
+    let _uncancelled = guard::Uncancelled::new();
+    logging::from_child(Level::Info, format_args!("this child becomes prte"));
+    set_apart("prte");
+}
+
+/// Between fork and exec: what the settings ask for of any launcher.
+fn set_apart(launcher: &str) {
+    let settings = settings::get();
     if settings.interactive {
-        guard::leave_process_group();
+        guard::leave_process_group(launcher);
     }
     if !settings.inherit {
         inherit::disinherit();
     }
-    watch::announce(launch);
 }
 
 /// The address of the real function that a hook stands in for, if there is one. The hook is reached by its name.
@@ -160,6 +176,7 @@ struct Spawn {
     name: &'static str,
     started: Instant,
     // In the order in which they end, should the real function be left by an exception.
+    prte: Option<prte::Expected>,
     watch: Option<Watch>,
     guard: Option<CallGuard>,
 }
@@ -176,19 +193,21 @@ impl Spawn {
             };
             let decision = decision::decide(&facts);
             log::info!("{name}: {facts}; {decision}");
+            let prte = decision.by_fork.then(|| expect_prte(name)).flatten();
             match decision.guard {
-                Guard::None => (None, None),
-                Guard::Launch => (Watch::begin(name, facts.mpi), None),
+                Guard::None => (prte, None, None),
+                Guard::Launch => (prte, Watch::begin(name, facts.mpi), None),
                 Guard::Call => {
                     let guard = guard_call(name);
-                    (Watch::begin(name, facts.mpi), guard)
+                    (prte, Watch::begin(name, facts.mpi), guard)
                 }
             }
         });
-        let (watch, guard) = acts.unwrap_or((None, None));
+        let (prte, watch, guard) = acts.unwrap_or((None, None, None));
         Spawn {
             name,
             started: Instant::now(),
+            prte,
             watch,
             guard,
         }
@@ -198,12 +217,22 @@ impl Spawn {
         let _uncancelled = guard::Uncancelled::new();
         let milliseconds = self.started.elapsed().as_millis();
         let _ = catch_unwind(AssertUnwindSafe(|| {
+            drop(self.prte);
             drop(self.watch);
             drop(self.guard);
             let (name, success) = (self.name, if code == 0 { " (MPI_SUCCESS)" } else { "" });
             log::info!("{name}: returned {code}{success} after {milliseconds} ms");
         }));
     }
+}
+
+fn expect_prte(name: &str) -> Option<prte::Expected> {
+    prte::Expected::begin().unwrap_or_else(|errno| {
+        log::warn!(
+            "{name}: prte can't be recognised (errno {errno}): it stays in Ctrl-C's reach, and inherits LD_PRELOAD"
+        );
+        None
+    })
 }
 
 fn guard_call(name: &str) -> Option<CallGuard> {

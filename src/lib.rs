@@ -17,6 +17,9 @@
 //!    the program is told so in mpiexec's place ([`watch`], [`launcher`]), as it would wait for ever otherwise.
 //! 6. The real `MPI_Comm_spawn` returns, and the outcome is logged.
 //!
+//! Open MPI 5's launcher is recognised by its fork instead ([`prte`]), and only its process group and its LD_PRELOAD are
+//! seen to: it leaves stdin alone.
+//!
 //! In step 4 there is a forked child of a program that may have threads: nothing there allocates, takes a lock or
 //! asks the dynamic linker for a symbol. A function that does its work there says so in its first line.
 
@@ -29,6 +32,7 @@ mod launcher;
 mod linkage;
 mod logging;
 mod mpi;
+mod prte;
 mod settings;
 mod watch;
 

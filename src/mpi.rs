@@ -94,6 +94,12 @@ impl Mpi {
             name: format!("{name} {}", version.unwrap_or("of an unknown version")),
         }
     }
+
+    /// Whether MPI_Init launches, before any spawn, in a program that was started without mpiexec: so does Open MPI
+    /// before version 5 (fork_hnp in orte/mca/ess/singleton/ess_singleton_module.c).
+    pub fn launches_at_init(&self) -> bool {
+        self.family == Family::OpenMpi && matches!(self.version[..], [0..=4, ..])
+    }
 }
 
 impl fmt::Display for Mpi {

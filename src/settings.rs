@@ -27,7 +27,7 @@ pub enum GuardSetting {
 pub struct Settings {
     /// `SPAWNFIX_GUARD`.
     pub guard: GuardSetting,
-    /// `SPAWNFIX_INTERACTIVE`: mpiexec in a process group of its own, out of the terminal's signals' reach.
+    /// `SPAWNFIX_INTERACTIVE`: the launcher in a process group of its own, out of the terminal's signals' reach.
     pub interactive: bool,
     /// `SPAWNFIX_INHERIT`: what is launched keeps our entry in LD_PRELOAD.
     pub inherit: bool,

@@ -1,4 +1,4 @@
-//! What a program notices of the library while it does not spawn: nothing. And exceptions, which it must not stop.
+//! What a program notices of the library while it does not spawn: nothing. And exceptions and forks, which it must let pass.
 
 #![cfg(target_os = "linux")]
 
@@ -150,7 +150,9 @@ fn said(program: &PathBuf, what: &str, mpi: &str, preloaded: bool) -> String {
         .stdin(Stdio::from(input))
         .env("MPI_NAME", mpi);
     if preloaded {
-        command.env("LD_PRELOAD", library());
+        command
+            .env("LD_PRELOAD", library())
+            .env("SPAWNFIX_INTERACTIVE", "1");
     }
     output(&mut command)
 }
@@ -219,6 +221,36 @@ fn a_thread_that_is_cancelled_while_its_spawn_fails_ends_after_it() {
     let expected = "cancelled; cleaned up: 1\nstdin is as it was\nread: a line\n";
     check_the_same(&program, "pending", expected);
 }
+
+// --- forks ---
+
+/// Of all that a program forks under Open MPI, only what the spawning thread forks in the spawn is its launcher.
+#[test]
+fn only_the_fork_that_launches_is_set_apart() {
+    let program = program("cc", "forks.c").expect("there is a C compiler");
+    for mpi in MPIS {
+        for preloaded in [false, true] {
+            let apart = preloaded && mpi.starts_with("Open MPI");
+            let expected: String = [
+                ("before", false),
+                ("another thread's copy", false),
+                ("the copy's launcher", apart),
+                ("the launcher", apart),
+                ("after", false),
+            ]
+            .into_iter()
+            .map(|(whose, apart)| match (apart, preloaded) {
+                (true, _) => format!("{whose}: a group of its own, not preloaded\n"),
+                (_, true) => format!("{whose}: the program's group, preloaded\n"),
+                (_, false) => format!("{whose}: the program's group, not preloaded\n"),
+            })
+            .collect();
+            assert_eq!(said(&program, "", mpi, preloaded), expected, "{mpi}");
+        }
+    }
+}
+
+// --- a defect ---
 
 /// With the C library ahead of it, the library finds no further execvp, and its own code panics. The unwinder is
 /// loaded then; /bin/true has none.

