@@ -55,7 +55,7 @@ pub fn decide(facts: &Facts) -> Decision {
         ),
         (GuardSetting::Auto, _, Family::OpenMpi) if facts.mpi.launches_at_init() => (
             Guard::None,
-            "MPI_Init has launched what reads a redirected stdin here, and that is out of reach",
+            "what MPI_Init launches here reads a redirected stdin, and is out of reach",
         ),
         (GuardSetting::Auto, _, Family::OpenMpi) => (
             Guard::None,
@@ -66,6 +66,7 @@ pub fn decide(facts: &Facts) -> Decision {
             "not an MPI that spawnfix knows: stdin is replaced around the call",
         ),
     };
+    // Whichever guard is set: this is about Ctrl-C and LD_PRELOAD, not about stdin.
     let by_fork = facts.setting != GuardSetting::Off
         && facts.manager.is_none()
         && facts.mpi.family == Family::OpenMpi

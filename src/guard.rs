@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use libc::c_int;
 use log::Level;
 
-use crate::logging;
+use crate::{inherit, logging, settings};
 
 /// Opened for writing only, it takes fd 0 and yet every read of it fails with EBADF, as if fd 0 were closed. Were
 /// fd 0 really closed, the next descriptor that libmpi opens would get its number: the socket on which it waits
@@ -116,9 +116,20 @@ pub fn see_children_end() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
+/// Between fork and exec: what the settings ask for of any launcher.
+pub fn set_apart(launcher: &str) {
+    let settings = settings::get();
+    if settings.interactive {
+        leave_process_group(launcher);
+    }
+    if !settings.inherit {
+        inherit::disinherit();
+    }
+}
+
 /// Between fork and exec: gives the child a process group of its own, so that what is typed at the terminal
 /// (Ctrl-C, Ctrl-\, Ctrl-Z) signals the program alone.
-pub fn leave_process_group(launcher: &str) {
+fn leave_process_group(launcher: &str) {
     // SAFETY: setpgid and signal are async-signal-safe and take no pointers here. A group in the background that
     // writes to a terminal set to `tostop` would be stopped by SIGTTOU, were that not ignored.
     let failed = unsafe {

@@ -8,13 +8,10 @@ use std::time::Instant;
 #[cfg(target_vendor = "apple")]
 use libc::c_void;
 use libc::{c_char, c_int};
-use log::Level;
 
 use crate::decision::{self, Facts, Guard};
 use crate::guard::{self, CallGuard, Stdin};
-use crate::inherit;
 use crate::launcher::{self, Launch};
-use crate::logging;
 use crate::mpi::Mpi;
 use crate::prte;
 use crate::settings::{self, GuardSetting};
@@ -57,27 +54,8 @@ fn prepare(launch: Launch) {
         guard::isolate();
     }
     guard::see_children_end();
-    set_apart("mpiexec");
+    guard::set_apart("mpiexec");
     watch::announce(launch);
-}
-
-/// Between fork and exec: what is done in the child that is to become Open MPI's launcher, which leaves stdin alone.
-#[cold]
-pub fn prepare_prte() {
-    let _uncancelled = guard::Uncancelled::new();
-    logging::from_child(Level::Info, format_args!("this child becomes prte"));
-    set_apart("prte");
-}
-
-/// Between fork and exec: what the settings ask for of any launcher.
-fn set_apart(launcher: &str) {
-    let settings = settings::get();
-    if settings.interactive {
-        guard::leave_process_group(launcher);
-    }
-    if !settings.inherit {
-        inherit::disinherit();
-    }
 }
 
 /// The address of the real function that a hook stands in for, if there is one. The hook is reached by its name.
@@ -193,17 +171,21 @@ impl Spawn {
             };
             let decision = decision::decide(&facts);
             log::info!("{name}: {facts}; {decision}");
-            let prte = decision.by_fork.then(|| expect_prte(name)).flatten();
-            match decision.guard {
-                Guard::None => (prte, None, None),
-                Guard::Launch => (prte, Watch::begin(name, facts.mpi), None),
+            let prte = decision
+                .by_fork
+                .then(|| prte::Expected::begin(name))
+                .flatten();
+            let (watch, guard) = match decision.guard {
+                Guard::None => (None, None),
+                Guard::Launch => (Watch::begin(name, facts.mpi), None),
                 Guard::Call => {
                     let guard = guard_call(name);
-                    (prte, Watch::begin(name, facts.mpi), guard)
+                    (Watch::begin(name, facts.mpi), guard)
                 }
-            }
+            };
+            (prte, watch, guard)
         });
-        let (prte, watch, guard) = acts.unwrap_or((None, None, None));
+        let (prte, watch, guard) = acts.unwrap_or_default();
         Spawn {
             name,
             started: Instant::now(),
@@ -224,15 +206,6 @@ impl Spawn {
             log::info!("{name}: returned {code}{success} after {milliseconds} ms");
         }));
     }
-}
-
-fn expect_prte(name: &str) -> Option<prte::Expected> {
-    prte::Expected::begin().unwrap_or_else(|errno| {
-        log::warn!(
-            "{name}: prte can't be recognised (errno {errno}): it stays in Ctrl-C's reach, and inherits LD_PRELOAD"
-        );
-        None
-    })
 }
 
 fn guard_call(name: &str) -> Option<CallGuard> {

@@ -159,11 +159,8 @@ pub fn note_process_manager() {
     // SAFETY: the ctor runs before the program's own code, so nothing changes the environment meanwhile.
     let mut variables = unsafe { settings::environment(b"PMI") };
     let manager = variables.find_map(|(_, variable)| {
-        let mut all = MANAGERS.into_iter();
-        all.find(|name| {
-            let value = variable.strip_prefix(name.as_bytes());
-            value.is_some_and(|value| value.starts_with(b"="))
-        })
+        let name = variable.split(|&byte| byte == b'=').next()?;
+        MANAGERS.into_iter().find(|known| known.as_bytes() == name)
     });
     if let Some(manager) = manager {
         let _ = MANAGER.set(manager);

@@ -114,9 +114,10 @@ unsafe extern "C" fn statx(
 }
 std::arch::global_asm!(".hidden statx");
 
-/// How the C library tells this library from others: by an address in it. From crtbeginS.o, which is not linked.
+/// How the C library tells this library from others: by this address, or by the pointer that is there, which glibc's
+/// pthread_atfork hands on. Null: what is registered stays as long as the program. From crtbeginS.o, which is not linked.
 #[cfg(no_start_files)]
 #[unsafe(no_mangle)]
-static __dso_handle: u8 = 0;
+static __dso_handle: usize = 0;
 #[cfg(no_start_files)]
 std::arch::global_asm!(".hidden __dso_handle");

@@ -95,10 +95,10 @@ impl Mpi {
         }
     }
 
-    /// Whether MPI_Init launches, before any spawn, in a program that was started without mpiexec: so does Open MPI
-    /// before version 5 (fork_hnp in orte/mca/ess/singleton/ess_singleton_module.c).
+    /// Whether MPI_Init launches, before any spawn, in a program that was started without mpiexec: so do versions 2 to 4
+    /// of Open MPI (fork_hnp in orte/mca/ess/singleton/ess_singleton_module.c).
     pub fn launches_at_init(&self) -> bool {
-        self.family == Family::OpenMpi && matches!(self.version[..], [0..=4, ..])
+        self.family == Family::OpenMpi && matches!(self.version[..], [2..=4, ..])
     }
 }
 

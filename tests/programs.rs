@@ -158,7 +158,7 @@ fn check_told(report: &Report, mpi: Mpi, stdin: &str, function: &str, calls: usi
     let others = report.said_by_others();
     let prtes = others
         .iter()
-        .filter(|line| line.text.contains("becomes prte"));
+        .filter(|line| line.text.contains("taken for prte"));
     report.check(
         prtes.count() == usize::from(mpi.name == OPEN_MPI.name),
         "and so does Open MPI 5's",
@@ -485,7 +485,7 @@ fn open_mpi_4_takes_from_a_redirected_stdin_with_or_without_the_library() {
     for stdin in [Stdin::Pipe, Stdin::File(a_megabyte())] {
         for library in [true, false] {
             let program = started(OPEN_MPI_4, "spawn.c", library);
-            let report = feed(program.args(["before", "2", "work", "300"]), stdin.clone());
+            let report = feed(program.args(["before", "2", "work", "1000"]), stdin.clone());
             report.check_ended_well();
             report.check(report.read.len() < report.sent.len(), "some of it is gone");
             let told = report

@@ -546,9 +546,10 @@ fn table(seen: &[(Mpi, [Vec<String>; 2])]) -> String {
     }
     let mut table = "| what happens |".to_owned();
     for (name, [without, with]) in &columns {
-        table += &match without == with {
-            true => format!(" {name}, either way |"),
-            false => format!(" {name} | with `-i` |"),
+        table += &if without == with {
+            format!(" {name}, either way |")
+        } else {
+            format!(" {name} | with `-i` |")
         };
     }
     let count = table.matches('|').count() - 1;

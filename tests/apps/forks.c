@@ -60,6 +60,7 @@ static void in_spawn(void)
     pthread_create(&thread, NULL, in_other_thread, NULL);
     pthread_join(thread, NULL);
     fork_in("the launcher", NULL);
+    fork_in("one more", NULL);
 }
 
 int main(void)
