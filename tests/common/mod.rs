@@ -188,6 +188,8 @@ impl Mpi {
             command.env("OMPI_MCA_rmaps_base_oversubscribe", "1");
             // Version 4 finds what it launches by the place that it was built for.
             command.env("OPAL_PREFIX", self.prefix());
+            // It also looks for an ssh, which it has no use for on one machine.
+            command.env("OMPI_MCA_plm_rsh_agent", "sh");
             // It would not use the loopback by itself, and there may be no other network.
             command.env("OMPI_MCA_btl_tcp_if_include", "lo");
         }
