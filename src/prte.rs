@@ -6,12 +6,13 @@
 //! execv("/…/prte", {"prte", …, "--singleton", ID, "--keepalive", FD, NULL})
 //! ```
 //!
-//! Those arguments could be recognised as surely as mpiexec's are, but not without a fourth export, through which each
-//! execv of each program would pass. The fork tells nearly as much: it is the only one in libmpi, and the thread that makes
-//! it is the one that called `MPI_Comm_spawn`, which has not returned. So a fork handler, pthread_atfork(3), finds the
-//! child that is to become the launcher. An error handler or a signal handler of the program's that forks at that time
-//! would be taken for it, once: its child would lose what the launcher is to lose, our entry in LD_PRELOAD and, if asked
-//! for, the program's process group. Only the first spawn of a program launches.
+//! Those arguments could be recognised as surely as mpiexec's are, but not without a fourth export, through which
+//! each execv of each program would pass. The fork tells nearly as much: it is the only one in libmpi, and the
+//! thread that makes it is the one that called `MPI_Comm_spawn`, which has not returned. So a fork handler,
+//! pthread_atfork(3), finds the child that is to become the launcher. An error handler or a signal handler of the
+//! program's that forks at that time would be taken for it, once: its child would lose what the launcher is to
+//! lose, our entry in LD_PRELOAD and, if asked for, the program's process group. Only the first spawn of a program
+//! launches.
 //!
 //! Open MPI 4's launcher, orted, is out of reach: MPI_Init launches it (`Mpi::launches_at_init`). It begins a session of
 //! its own (`--set-sid`), so the terminal's signals don't reach it either.

@@ -16,7 +16,6 @@
 #include <mpi.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,25 +24,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "report.h"
+
 /* As Fortran's threadprivate: glibc takes it from each thread's stack. */
 static __thread char much[300 * 1024];
 
 typedef int Spawn(const char *, char **, int, MPI_Info, int, MPI_Comm, MPI_Comm *, int *);
-
-static void report(const char *name, const char *format, ...)
-{
-    char line[4096];
-    va_list args;
-    va_start(args, format);
-    int length = snprintf(line, sizeof line, "%s=%d ", name, getpid());
-    length += vsnprintf(line + length, sizeof line - length - 1, format, args);
-    va_end(args);
-    line[length++] = '\n';
-    int fd = open(getenv("APP_REPORT"), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0 || write(fd, line, length) != length)
-        abort();
-    close(fd);
-}
 
 static int entries(const char *path)
 {
@@ -66,7 +52,7 @@ static void held(const char *name)
         socklen_t size = sizeof listens;
         listeners += !getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) && listens;
     }
-    report(name, "%d threads, %s, %d listeners, %d descriptors", entries("/proc/self/task"),
+    report("%s=%d %d threads, %s, %d listeners, %d descriptors", name, getpid(), entries("/proc/self/task"),
            none ? "no child" : child.si_pid ? "a zombie" : "a child", listeners, entries("/proc/self/fd") - 1);
 }
 
@@ -126,7 +112,7 @@ static void attempt(Spawn *spawn, char *self, int universe)
     char text[MPI_MAX_ERROR_STRING] = "";
     int length, rc, there = 0, *size;
     struct timespec start, end;
-    report("attempting", "");
+    report("attempting=%d ", getpid());
     clock_gettime(CLOCK_MONOTONIC, &start);
     if (universe)
         rc = MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_UNIVERSE_SIZE, &size, &there);
@@ -139,7 +125,7 @@ static void attempt(Spawn *spawn, char *self, int universe)
     for (char *c = text; *c; c++)
         if (*c == '\n')
             *c = ' ';
-    report("attempt", "%s %ld ms %s", rc ? "failed" : "succeeded", ms, text);
+    report("attempt=%d %s %ld ms %s", getpid(), rc ? "failed" : "succeeded", ms, text);
     if (rc)
         printf("the program was told of an error\n");
     fflush(stdout);
@@ -174,13 +160,13 @@ int main(int argc, char **argv)
     MPI_Init(&argc, &argv);
     MPI_Comm_get_parent(&parent);
     if (parent != MPI_COMM_NULL) {
-        report("child", "");
+        report("child=%d ", getpid());
         MPI_Barrier(parent);
         MPI_Comm_disconnect(&parent);
         MPI_Finalize();
         return 0;
     }
-    report("start", "");
+    report("start=%d ", getpid());
     much[argc] = 1;
     if (!fatal) {
         MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
@@ -198,7 +184,7 @@ int main(int argc, char **argv)
         attempt(spawn, argv[0], universe);
     }
     MPI_Finalize();
-    report("end", "");
+    report("end=%d ", getpid());
     printf("the program went on to its end\n");
     return 0;
 }
