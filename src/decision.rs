@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use crate::guard::Stdin;
 use crate::mpi::{Family, Mpi};
 use crate::settings::GuardSetting;
+use crate::stdio::Stdin;
 
 /// All that a decision rests on, and all that its log line tells.
 #[derive(Debug)]
@@ -22,11 +22,11 @@ pub struct Facts {
 /// What is done in the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
-    /// Nothing. A forked child that launches an mpiexec all the same isolates itself, unless the setting is off.
+    /// Nothing.
     None,
-    /// Nothing here; the forked child isolates itself before it becomes mpiexec.
+    /// Nothing here; what MPI launches is recognised when it is executed, and handed to the agent.
     Launch,
-    /// fd 0 is replaced around the call.
+    /// The same, and fd 0 is replaced around the call.
     Call,
 }
 
@@ -35,47 +35,32 @@ pub enum Guard {
 pub struct Decision {
     pub guard: Guard,
     pub reason: &'static str,
-    /// Whether what launches is recognised by its fork, as Open MPI's prte, and not by its arguments.
-    pub by_fork: bool,
 }
 
 /// The table.
 pub fn decide(facts: &Facts) -> Decision {
-    let (guard, reason) = match (facts.setting, facts.manager, facts.mpi.family) {
-        (GuardSetting::Off, _, _) => (Guard::None, "SPAWNFIX_GUARD=off"),
-        (_, Some(_), _) => (
+    use GuardSetting::{Auto, Call, Launch, Off};
+    let known = facts.mpi.family != Family::Unknown;
+    // MPICH may not heed a PMIx server, and then launches an mpiexec all the same.
+    let heeded = |variable: &str| !facts.mpi.family.is_mpich_kin() || !variable.starts_with("PMIX");
+    let (guard, reason) = match (facts.setting, facts.manager) {
+        (Off, _) => (Guard::None, "SPAWNFIX_GUARD=off"),
+        (_, Some(variable)) if heeded(variable) => (
             Guard::None,
-            "a process manager started this program, so MPI launches no mpiexec of its own",
+            "a process manager started this program, so MPI launches nothing of its own",
         ),
-        (GuardSetting::Launch, _, _) => (Guard::Launch, "SPAWNFIX_GUARD=launch"),
-        (GuardSetting::Call, _, _) => (Guard::Call, "SPAWNFIX_GUARD=call"),
-        (GuardSetting::Auto, _, Family::Mpich | Family::Intel | Family::Mvapich) => (
+        (Launch, _) => (Guard::Launch, "SPAWNFIX_GUARD=launch"),
+        (Call, _) => (Guard::Call, "SPAWNFIX_GUARD=call"),
+        (Auto, _) if known => (
             Guard::Launch,
-            "an mpiexec that this MPI launches would share the program's terminal",
+            "what this MPI launches would share the program's terminal and its fate",
         ),
-        (GuardSetting::Auto, _, Family::OpenMpi) if facts.mpi.launches_at_init() => (
-            Guard::None,
-            "what MPI_Init launches here reads a redirected stdin, and is out of reach",
-        ),
-        (GuardSetting::Auto, _, Family::OpenMpi) => (
-            Guard::None,
-            "what this MPI launches leaves the program's stdin alone",
-        ),
-        (GuardSetting::Auto, _, Family::Unknown) => (
+        (Auto, _) => (
             Guard::Call,
             "not an MPI that spawnfix knows: stdin is replaced around the call",
         ),
     };
-    // Whichever guard is set: this is about Ctrl-C and LD_PRELOAD, not about stdin.
-    let by_fork = facts.setting != GuardSetting::Off
-        && facts.manager.is_none()
-        && facts.mpi.family == Family::OpenMpi
-        && !facts.mpi.launches_at_init();
-    Decision {
-        guard,
-        reason,
-        by_fork,
-    }
+    Decision { guard, reason }
 }
 
 impl fmt::Display for Facts {
@@ -126,24 +111,10 @@ mod tests {
             Guard::Launch
         );
         assert_eq!(auto("MVAPICH2 Version      :\t2.3.7\n"), Guard::Launch);
-        assert_eq!(auto("Open MPI v5.0.11, package: …"), Guard::None);
-        assert_eq!(auto("Open MPI v4.1.8, package: …"), Guard::None);
+        assert_eq!(auto("Open MPI v5.0.11, package: …"), Guard::Launch);
+        assert_eq!(auto("Open MPI v4.1.8, package: …"), Guard::Launch);
         assert_eq!(auto("Somebody's MPI 1.0"), Guard::Call);
         assert_eq!(auto(""), Guard::Call);
-    }
-
-    #[test]
-    fn open_mpis_launcher_is_recognised_by_its_fork() {
-        let by_fork = |setting, manager, library| decide(&facts(setting, manager, library)).by_fork;
-        let version_5 = "Open MPI v5.0.11, package: …";
-        for setting in [GuardSetting::Auto, GuardSetting::Launch, GuardSetting::Call] {
-            assert!(by_fork(setting, None, version_5));
-            assert!(by_fork(setting, None, "Open MPI"));
-            assert!(!by_fork(setting, None, "Open MPI v4.1.8, package: …"));
-            assert!(!by_fork(setting, None, "MPICH Version:\t4.2.3\n"));
-            assert!(!by_fork(setting, Some("PMIX_RANK"), version_5));
-        }
-        assert!(!by_fork(GuardSetting::Off, None, version_5));
     }
 
     #[test]
@@ -168,6 +139,13 @@ mod tests {
                 Guard::None
             );
         }
+    }
+
+    #[test]
+    fn mpich_may_not_heed_a_pmix_server() {
+        let guard = |library| guard(GuardSetting::Auto, Some("PMIX_RANK"), library);
+        assert_eq!(guard("MPICH Version:\t4.2.3\n"), Guard::Launch);
+        assert_eq!(guard("Open MPI v5.0.11, package: …"), Guard::None);
     }
 
     #[test]

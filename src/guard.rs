@@ -1,326 +1,14 @@
-//! The acts: what the launcher's side gets instead of the program's stdin and terminal.
+//! The call guard: around the real call, in the program, fd 0 reads as closed. And what else a call of ours needs.
 
-use std::ffi::CStr;
-use std::fmt;
+#[cfg(target_vendor = "apple")]
 use std::mem::MaybeUninit;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libc::c_int;
-use log::Level;
 
-use crate::{inherit, logging, settings};
+use crate::stdio;
 
-/// Opened for writing only, it takes fd 0 and yet every read of it fails with EBADF, as if fd 0 were closed. Were
-/// fd 0 really closed, the next descriptor that libmpi opens would get its number: the socket on which it waits
-/// for mpiexec, which mpiexec would then have for its stdin.
-const NO_STDIN: &CStr = c"/dev/null";
-
-/// What fd 0 is, for the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stdin {
-    Terminal,
-    Pipe,
-    Socket,
-    File,
-    DevNull,
-    Device,
-    Closed,
-}
-
-impl Stdin {
-    /// Looks at fd 0.
-    pub fn of_this_program() -> Stdin {
-        let Some(stat) = stat(libc::STDIN_FILENO) else {
-            return Stdin::Closed;
-        };
-        match stat.st_mode & libc::S_IFMT {
-            libc::S_IFIFO => Stdin::Pipe,
-            libc::S_IFSOCK => Stdin::Socket,
-            libc::S_IFREG => Stdin::File,
-            libc::S_IFCHR if is_terminal(libc::STDIN_FILENO) => Stdin::Terminal,
-            libc::S_IFCHR if is_dev_null(&stat) => Stdin::DevNull,
-            _ => Stdin::Device,
-        }
-    }
-}
-
-impl fmt::Display for Stdin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Stdin::Terminal => "a terminal",
-            Stdin::Pipe => "a pipe",
-            Stdin::Socket => "a socket",
-            Stdin::File => "a file",
-            Stdin::DevNull => "/dev/null",
-            Stdin::Device => "a device",
-            Stdin::Closed => "closed",
-        })
-    }
-}
-
-fn stat(fd: c_int) -> Option<libc::stat> {
-    let mut stat = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: fstat fills `stat` when it returns 0, and only then is it read.
-    unsafe { (libc::fstat(fd, stat.as_mut_ptr()) == 0).then(|| stat.assume_init()) }
-}
-
-fn is_terminal(fd: c_int) -> bool {
-    // SAFETY: isatty takes any descriptor.
-    unsafe { libc::isatty(fd) == 1 }
-}
-
-fn is_dev_null(stat: &libc::stat) -> bool {
-    let mut null = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: the path is a C string; stat fills `null` when it returns 0, and only then is it read.
-    unsafe {
-        libc::stat(c"/dev/null".as_ptr(), null.as_mut_ptr()) == 0
-            && null.assume_init().st_rdev == stat.st_rdev
-    }
-}
-
-/// The C library's errno. Async-signal-safe.
-pub fn errno() -> c_int {
-    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
-}
-
-/// Between fork and exec: cuts the child that is to become mpiexec off from the program's stdin and terminal.
-///
-/// - fd 0 becomes `/dev/null`, open for writing only.
-/// - fd 1 and 2, where they are a terminal or a pipe, get an open file description of their own: O_NONBLOCK,
-///   which MPICH 4.1's mpiexec sets (pmodels/mpich issue 1782), is a flag of the description, and would reach
-///   the program through it, on a terminal its stdin too.
-///
-/// What cannot be done is logged and left as it is: mpiexec then runs as it would without us. Doing it twice does
-/// no harm. Only async-signal-safe calls.
-pub fn isolate() {
-    let stdin = replace_stdin();
-    let stdout = reopen(libc::STDOUT_FILENO);
-    let stderr = reopen(libc::STDERR_FILENO);
-    let level = if stdin.is_ok() {
-        Level::Info
-    } else {
-        Level::Warn
-    };
-    let stdin = Replaced(stdin);
-    logging::from_child(
-        level,
-        format_args!("this child becomes mpiexec: fd 0 {stdin}, fd 1 {stdout}, fd 2 {stderr}"),
-    );
-}
-
-/// Between fork and exec: lets mpiexec see how its children end. A program that ignores SIGCHLD would have it
-/// inherit that, and Intel MPI's then takes its processes for killed, and kills the program. (Measured with
-/// 2021.13: five spawns of six, and the program dies.)
-pub fn see_children_end() {
-    // SAFETY: signal is async-signal-safe, and takes no pointers here.
-    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
-}
-
-/// Between fork and exec: what the settings ask for of any launcher.
-pub fn set_apart(launcher: &str) {
-    let settings = settings::get();
-    if settings.interactive {
-        leave_process_group(launcher);
-    }
-    if !settings.inherit {
-        inherit::disinherit();
-    }
-}
-
-/// Between fork and exec: gives the child a process group of its own, so that what is typed at the terminal
-/// (Ctrl-C, Ctrl-\, Ctrl-Z) signals the program alone.
-fn leave_process_group(launcher: &str) {
-    // SAFETY: setpgid and signal are async-signal-safe and take no pointers here. A group in the background that
-    // writes to a terminal set to `tostop` would be stopped by SIGTTOU, were that not ignored.
-    let failed = unsafe {
-        libc::signal(libc::SIGTTOU, libc::SIG_IGN);
-        libc::setpgid(0, 0) != 0
-    };
-    if failed {
-        let errno = errno();
-        logging::from_child(
-            Level::Warn,
-            format_args!(
-                "{launcher} stays in the program's process group, in Ctrl-C's reach (errno {errno})"
-            ),
-        );
-    } else {
-        logging::from_child(
-            Level::Info,
-            format_args!("{launcher} gets a process group of its own"),
-        );
-    }
-}
-
-/// Between fork and exec: fd 0 becomes [`NO_STDIN`]. Gives errno when it can't be opened.
-fn replace_stdin() -> Result<(), c_int> {
-    // SAFETY: the path is a C string; `null` is closed only if it is not fd 0 itself, as it is where fd 0 was closed.
-    unsafe {
-        let null = libc::open(NO_STDIN.as_ptr(), libc::O_WRONLY);
-        if null < 0 {
-            return Err(errno());
-        }
-        if null != libc::STDIN_FILENO {
-            libc::dup2(null, libc::STDIN_FILENO);
-            libc::close(null);
-        }
-    }
-    Ok(())
-}
-
-/// What became of fd 0, for the log.
-struct Replaced(Result<(), c_int>);
-
-impl fmt::Display for Replaced {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Ok(()) => f.write_str("reads as closed"),
-            Err(errno) => write!(
-                f,
-                "stays the program's, as /dev/null can't be opened (errno {errno})"
-            ),
-        }
-    }
-}
-
-/// What became of an output descriptor, for the log.
-enum Reopened {
-    Terminal,
-    Pipe,
-    /// Neither a terminal nor a pipe: a file's flags do no harm, and a socket can't be opened again.
-    Other,
-    /// It could not be opened again, for this errno.
-    Failed(c_int),
-}
-
-impl fmt::Display for Reopened {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reopened::Terminal => f.write_str("a terminal, opened anew"),
-            Reopened::Pipe => f.write_str("a pipe, opened anew"),
-            Reopened::Other => f.write_str("as it is"),
-            Reopened::Failed(errno) => {
-                write!(f, "as it is: it can't be opened anew (errno {errno})")
-            }
-        }
-    }
-}
-
-/// Between fork and exec: gives `fd` an open file description of its own, if it is a terminal or a pipe.
-fn reopen(fd: c_int) -> Reopened {
-    let Some(stat) = stat(fd) else {
-        return Reopened::Other;
-    };
-    let done = match stat.st_mode & libc::S_IFMT {
-        libc::S_IFIFO => Reopened::Pipe,
-        libc::S_IFCHR if is_terminal(fd) && !is_pty_master(fd) => Reopened::Terminal,
-        _ => return Reopened::Other,
-    };
-    // SAFETY: `fd` is open, as fstat has shown; `own` is a descriptor that was opened here.
-    unsafe {
-        let flags = libc::fcntl(fd, libc::F_GETFL);
-        // O_NONBLOCK: opening a pipe that nobody reads any more fails then, where it would wait for a reader.
-        let own = match open_again(
-            fd,
-            (flags & libc::O_ACCMODE) | libc::O_NONBLOCK | libc::O_NOCTTY,
-        ) {
-            Ok(own) => own,
-            Err(errno) => return Reopened::Failed(errno),
-        };
-        libc::fcntl(own, libc::F_SETFL, flags & !libc::O_NONBLOCK);
-        libc::dup2(own, fd);
-        libc::close(own);
-    }
-    done
-}
-
-/// Whether this is the master side of a pseudo-terminal: opening that again would make a new terminal.
-fn is_pty_master(fd: c_int) -> bool {
-    #[cfg(target_os = "linux")]
-    {
-        let mut number: libc::c_uint = 0;
-        // SAFETY: TIOCGPTN (tty_ioctl(4)) writes one unsigned int, on a master only.
-        unsafe { libc::ioctl(fd, libc::TIOCGPTN, &mut number) == 0 }
-    }
-    #[cfg(target_vendor = "apple")]
-    {
-        /// sys/ttycom.h: `_IOC(IOC_OUT, 't', 83, 128)`.
-        const TIOCPTYGNAME: libc::c_ulong = 0x4080_7453;
-        let mut name = [0u8; 128];
-        // SAFETY: TIOCPTYGNAME (xnu, bsd/kern/tty_dev.c) writes 128 bytes, on a master only.
-        unsafe { libc::ioctl(fd, TIOCPTYGNAME, name.as_mut_ptr()) == 0 }
-    }
-}
-
-/// Between fork and exec: opens what `fd` refers to once more.
-///
-/// # Safety
-/// `fd` must be open.
-#[cfg(target_os = "linux")]
-unsafe fn open_again(fd: c_int, flags: c_int) -> Result<c_int, c_int> {
-    let path = match fd {
-        libc::STDOUT_FILENO => c"/proc/self/fd/1",
-        _ => c"/proc/self/fd/2",
-    };
-    open(path, flags)
-}
-
-/// Between fork and exec: opens the terminal that `fd` refers to once more, by its name at load.
-///
-/// There is no /proc, and /dev/fd/N shares the description: a pipe cannot be opened again.
-///
-/// # Safety
-/// `fd` must be open.
-#[cfg(not(target_os = "linux"))]
-unsafe fn open_again(fd: c_int, flags: c_int) -> Result<c_int, c_int> {
-    open(terminals::name(fd).ok_or(libc::ENXIO)?, flags)
-}
-
-fn open(path: &CStr, flags: c_int) -> Result<c_int, c_int> {
-    // SAFETY: `path` is a C string.
-    match unsafe { libc::open(path.as_ptr(), flags) } {
-        -1 => Err(errno()),
-        fd => Ok(fd),
-    }
-}
-
-/// The names of the terminals on fd 1 and 2, taken at load: ttyname is not async-signal-safe.
-#[cfg(not(target_os = "linux"))]
-pub mod terminals {
-    use std::ffi::{CStr, CString};
-    use std::sync::OnceLock;
-
-    use libc::c_int;
-
-    static NAMES: OnceLock<[Option<(libc::dev_t, CString)>; 2]> = OnceLock::new();
-
-    /// For the ctor.
-    pub fn note() {
-        NAMES.get_or_init(|| [libc::STDOUT_FILENO, libc::STDERR_FILENO].map(ask));
-    }
-
-    fn ask(fd: c_int) -> Option<(libc::dev_t, CString)> {
-        let stat = super::stat(fd)?;
-        let mut name = [0; 128];
-        // SAFETY: the buffer has the length that is told; on success it holds a C string.
-        unsafe {
-            (libc::ttyname_r(fd, name.as_mut_ptr(), name.len()) == 0)
-                .then(|| (stat.st_rdev, CStr::from_ptr(name.as_ptr()).to_owned()))
-        }
-    }
-
-    /// Between fork and exec: the name of the terminal on `fd`, if it is one of those that were there at load.
-    pub fn name(fd: c_int) -> Option<&'static CStr> {
-        let device = super::stat(fd)?.st_rdev;
-        let names = NAMES.get()?.iter().flatten();
-        names
-            .filter(|(noted, _)| *noted == device)
-            .map(|(_, name)| name.as_c_str())
-            .next()
-    }
-}
-
-/// The guard around the call: while one lives, fd 0 of the program is [`NO_STDIN`]. Dropping the last one puts
+/// The guard around the call: while one lives, fd 0 of the program is what [`stdio::replace_stdin`] makes it. Dropping the last one puts
 /// back what was there: the same open file description, the same FD_CLOEXEC; nothing, if fd 0 was closed.
 ///
 /// The number 0 is never free in between. Other threads see the change, as descriptors belong to the process.
@@ -365,7 +53,7 @@ impl Drop for CallGuard {
             return;
         }
         // What the program itself has put there meanwhile stays.
-        let ours = is_no_stdin();
+        let ours = stdio::is_no_stdin();
         // SAFETY: `saved` was duplicated by `save_and_replace` and is closed nowhere else. fd 0 is closed only if it is
         // what `save_and_replace` opened there.
         unsafe {
@@ -383,13 +71,6 @@ impl Drop for CallGuard {
     }
 }
 
-/// Whether fd 0 is [`NO_STDIN`].
-fn is_no_stdin() -> bool {
-    // SAFETY: F_GETFL only asks.
-    let flags = unsafe { libc::fcntl(libc::STDIN_FILENO, libc::F_GETFL) };
-    flags & libc::O_ACCMODE == libc::O_WRONLY && Stdin::of_this_program() == Stdin::DevNull
-}
-
 fn set_aside() -> MutexGuard<'static, SetAside> {
     SET_ASIDE.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -399,15 +80,15 @@ fn save_and_replace() -> Result<Original, c_int> {
     unsafe {
         let flags = libc::fcntl(libc::STDIN_FILENO, libc::F_GETFD);
         if flags < 0 {
-            replace_stdin()?;
+            stdio::replace_stdin()?;
             return Ok(Original::Closed);
         }
         // Above fd 2, so that the copy is nobody's stdout or stderr.
         let saved = libc::fcntl(libc::STDIN_FILENO, libc::F_DUPFD_CLOEXEC, 3);
         if saved < 0 {
-            return Err(errno());
+            return Err(stdio::errno());
         }
-        if let Err(errno) = replace_stdin() {
+        if let Err(errno) = stdio::replace_stdin() {
             libc::close(saved);
             return Err(errno);
         }

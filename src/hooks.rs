@@ -1,5 +1,6 @@
 //! The exported functions: gather the facts, ask, act, call the real one; nothing else.
 
+use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 #[cfg(target_vendor = "apple")]
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -10,64 +11,80 @@ use libc::c_void;
 use libc::{c_char, c_int};
 
 use crate::decision::{self, Facts, Guard};
-use crate::guard::{self, CallGuard, Stdin};
-use crate::launcher::{self, Launch};
-use crate::mpi::Mpi;
-use crate::prte;
+use crate::guard::{self, CallGuard};
+use crate::handover::{self, Arguments};
+use crate::launch::Launch;
+use crate::manager;
 use crate::settings::{self, GuardSetting};
-use crate::watch::{self, Watch};
+use crate::stdio::{self, Stdin};
+use crate::symbols::{self, Real};
 
-// int execvp(const char *file, char *const argv[]): exec(3). What libmpi calls in its forked child.
+// int execvp(const char *file, char *const argv[]): exec(3). What MPICH and its kin call in their forked child.
 redhook::hook! {
     unsafe fn execvp(file: *const c_char, argv: *const *const c_char) -> c_int => execvp_hook {
-        let real = redhook::real!(execvp);
-        // SAFETY: the caller keeps execvp's contract: both are what execvp takes.
-        unsafe {
-            if settings::get().guard != GuardSetting::Off {
-                if let Some(launch) = Launch::recognise(argv) {
-                    prepare(launch);
-                    real(file, argv);
-                    launcher::exec_failed(launch, file, guard::errno());
-                }
-            }
-            real(file, argv)
-        }
+        // SAFETY: the caller keeps the function's contract.
+        unsafe { execute(redhook::real!(execvp), file, argv) }
     }
 }
 
-/// dyld finds redhook's tuple by its section; without a reference to it, the compiler would leave it out.
+// int execv(const char *path, char *const argv[]): exec(3). What Open MPI calls in its forked child.
+redhook::hook! {
+    unsafe fn execv(path: *const c_char, argv: *const *const c_char) -> c_int => execv_hook {
+        // SAFETY: the caller keeps the function's contract.
+        unsafe { execute(redhook::real!(execv), path, argv) }
+    }
+}
+
+/// dyld finds redhook's tuples by their section; without a reference to them, the compiler would leave them out.
 #[cfg(target_vendor = "apple")]
 #[used]
 static EXECVP_TUPLE: AtomicPtr<execvp::execvp> = AtomicPtr::new(&raw mut execvp::execvp);
+#[cfg(target_vendor = "apple")]
+#[used]
+static EXECV_TUPLE: AtomicPtr<execv::execv> = AtomicPtr::new(&raw mut execv::execv);
 
-/// Finds the real execvp, for the ctor: a forked child can't look it up.
+/// Finds the real functions, for the ctor: a forked child can't look them up.
 pub fn resolve() {
     let _ = redhook::real!(execvp);
+    let _ = redhook::real!(execv);
 }
 
-/// Between fork and exec: what is done in the child that is to become mpiexec, whoever launches it: also a caller
-/// that never met our `MPI_Comm_spawn`. Which MPI it has need not be asked: only one that needs it launches so.
-#[cold]
-fn prepare(launch: Launch) {
-    std::mem::forget(guard::Uncancelled::new()); // the exec ends it
-    if settings::get().guard != GuardSetting::Call {
-        guard::isolate();
+/// Calls the real function; before that, if it would be an MPI's launch, the agent takes it over. A vforked child comes
+/// here, too: what is no launch writes nothing.
+///
+/// # Safety
+/// The arguments must be what execv and execvp take.
+unsafe fn execute(
+    real: unsafe extern "C" fn(*const c_char, *const *const c_char) -> c_int,
+    file: *const c_char,
+    argv: *const *const c_char,
+) -> c_int {
+    // SAFETY: by this function's contract. A null file or argv is the real function's to refuse.
+    unsafe {
+        if file.is_null() || settings::get().guard == GuardSetting::Off {
+            return real(file, argv);
+        }
+        let name = CStr::from_ptr(file);
+        let arguments = Arguments::new(argv);
+        let words = arguments.as_ref().map(|arguments| arguments.words());
+        let Some(launch) = words.and_then(|words| Launch::recognise(name.to_bytes(), words)) else {
+            return real(file, argv);
+        };
+        if let Some(arguments) = arguments {
+            handover::take_over(launch, name, arguments);
+        }
+        real(file, argv);
+        handover::launch_failed(launch, name, stdio::errno())
     }
-    guard::see_children_end();
-    guard::set_apart("mpiexec");
-    watch::announce(launch);
 }
 
-/// The address of the real function that a hook stands in for, if there is one. The hook is reached by its name.
+/// The real function that a hook stands in for, if there is one. The hook is reached by its name.
 #[cfg(not(target_vendor = "apple"))]
 macro_rules! real {
-    ($name:ident) => {{
-        static REAL: once_cell::race::OnceNonZeroUsize = once_cell::race::OnceNonZeroUsize::new();
-        crate::mpi::real(stringify!($name), &REAL)
-    }};
+    ($name:ident) => {{ Real::find(stringify!($name)) }};
 }
 
-/// The address of the real function that a hook stands in for, if there is one. The hook is reached through a tuple of
+/// The real function that a hook stands in for, if there is one. The hook is reached through a tuple of
 /// two addresses, its own and the real one's, which dyld reads at launch (dyld-1378: appendInterposingTuples in
 /// DyldRuntimeState.cpp; resolveSymbol and interpose in Loader.cpp):
 ///
@@ -87,7 +104,7 @@ macro_rules! real {
             AtomicPtr::new(self::$name as *mut c_void),
             AtomicPtr::new($name as *mut c_void),
         ];
-        std::num::NonZeroUsize::new(TUPLE[1].load(Ordering::Relaxed) as usize)
+        std::num::NonZeroUsize::new(TUPLE[1].load(Ordering::Relaxed) as usize).map(Real::at)
     }};
 }
 
@@ -104,7 +121,7 @@ macro_rules! spawn_hook {
         #[cfg_attr(not(target_vendor = "apple"), unsafe(no_mangle))]
         #[allow(non_snake_case)]
         pub unsafe extern "C-unwind" fn $name($($argument: $type),+) -> c_int {
-            type Real = unsafe extern "C-unwind" fn($($type),+) -> c_int;
+            type Function = unsafe extern "C-unwind" fn($($type),+) -> c_int;
             let name = stringify!($name);
             let Some(real) = catch_unwind(|| real!($name)).unwrap_or(None) else {
                 log::error!("{name} was called, but no MPI library is loaded in this program");
@@ -113,7 +130,7 @@ macro_rules! spawn_hook {
             let spawn = Spawn::begin(name);
             // SAFETY: the address is that of the real function, whose prototype this is: a Word has the size and
             // the registers of a handle or a pointer. The arguments are the caller's.
-            let code = unsafe { std::mem::transmute::<usize, Real>(real.get())($($argument),+) };
+            let code = unsafe { std::mem::transmute::<usize, Function>(real.address())($($argument),+) };
             spawn.end(code);
             code
         }
@@ -153,45 +170,29 @@ spawn_hook! {
 struct Spawn {
     name: &'static str,
     started: Instant,
-    // In the order in which they end, should the real function be left by an exception.
-    prte: Option<prte::Expected>,
-    watch: Option<Watch>,
     guard: Option<CallGuard>,
 }
 
 impl Spawn {
     fn begin(name: &'static str) -> Spawn {
         let _uncancelled = guard::Uncancelled::new();
-        let acts = catch_unwind(|| {
+        let guard = catch_unwind(|| {
             let facts = Facts {
                 setting: settings::get().guard,
-                manager: launcher::process_manager(),
-                mpi: Mpi::of_this_program(),
+                manager: manager::of_this_program(),
+                mpi: symbols::mpi_of_this_program(),
                 stdin: Stdin::of_this_program(),
             };
             let decision = decision::decide(&facts);
             log::info!("{name}: {facts}; {decision}");
-            let prte = decision
-                .by_fork
-                .then(|| prte::Expected::begin(name))
-                .flatten();
-            let (watch, guard) = match decision.guard {
-                Guard::None => (None, None),
-                Guard::Launch => (Watch::begin(name, facts.mpi), None),
-                Guard::Call => {
-                    let guard = guard_call(name);
-                    (Watch::begin(name, facts.mpi), guard)
-                }
-            };
-            (prte, watch, guard)
+            (decision.guard == Guard::Call)
+                .then(|| guard_call(name))
+                .flatten()
         });
-        let (prte, watch, guard) = acts.unwrap_or_default();
         Spawn {
             name,
             started: Instant::now(),
-            prte,
-            watch,
-            guard,
+            guard: guard.unwrap_or_default(),
         }
     }
 
@@ -199,8 +200,6 @@ impl Spawn {
         let _uncancelled = guard::Uncancelled::new();
         let milliseconds = self.started.elapsed().as_millis();
         let _ = catch_unwind(AssertUnwindSafe(|| {
-            drop(self.prte);
-            drop(self.watch);
             drop(self.guard);
             let (name, success) = (self.name, if code == 0 { " (MPI_SUCCESS)" } else { "" });
             log::info!("{name}: returned {code}{success} after {milliseconds} ms");

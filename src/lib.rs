@@ -25,28 +25,34 @@
 
 mod decision;
 mod guard;
+mod handover;
 mod hooks;
-mod inherit;
-mod launcher;
+mod launch;
 #[cfg(all(target_os = "linux", not(test)))]
 mod linkage;
 mod logging;
+mod manager;
 mod mpi;
-mod prte;
 mod settings;
-mod watch;
+mod stdio;
+mod symbols;
 
 ctor::declarative::ctor! {
-    /// Reads the settings and finds the real execvp while nothing else runs: a forked child can do neither.
+    /// Reads the settings and finds the real functions while nothing else runs: a forked child can do neither.
     #[ctor(unsafe)]
     fn load() {
         // A panic here would end every program; one that is caught costs the guard.
         let _ = std::panic::catch_unwind(|| {
             hooks::resolve();
-            launcher::note_process_manager();
+            manager::note();
             #[cfg(not(target_os = "linux"))]
-            guard::terminals::note();
-            logging::start(settings::load());
+            stdio::terminals::note();
+            let complaints = settings::load();
+            let settings = settings::get();
+            logging::start(settings.log.as_deref(), settings.log_file.as_deref());
+            for complaint in complaints {
+                log::warn!("{complaint}");
+            }
             // `spawnfix --check` looks for these words.
             log::debug!(concat!("spawnfix ", env!("CARGO_PKG_VERSION"), " is loaded"));
         });

@@ -1,15 +1,17 @@
-//! One format, `spawnfix[PID]: LEVEL: text`, from two places: env_logger in the program, write(2) in a forked child.
+//! One format, `spawnfix[PID]: LEVEL: text`, from three places: env_logger in the program and in the agent, write(2) in a
+//! forked child.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fmt::{self, Write as _};
 use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use libc::c_int;
 use log::{Level, LevelFilter, Log, Metadata, Record};
-
-use crate::settings::{self, Complaint};
 
 /// The logger that `log`'s macros reach. It builds env_logger when there is something to say: most processes
 /// under the preload say nothing.
@@ -17,11 +19,15 @@ struct Lazy;
 
 static LAZY: Lazy = Lazy;
 
+/// SPAWNFIX_LOG, and SPAWNFIX_LOG_FILE.
+static FILTER: OnceLock<String> = OnceLock::new();
+static FILE: OnceLock<CString> = OnceLock::new();
+
 /// The level that holds in a forked child, which can't ask env_logger.
 static CHILD_LEVEL: AtomicUsize = AtomicUsize::new(Level::Warn as usize);
 
 /// The module whose level in SPAWNFIX_LOG counts for the forked child's lines.
-const CHILD_TARGET: &str = "spawnfix::guard";
+const CHILD_TARGET: &str = "spawnfix::handover";
 
 impl Log for Lazy {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -38,15 +44,19 @@ impl Log for Lazy {
 /// Whether fd 2 was open at load. Where it was not, whatever the program or libmpi opens next has that number.
 static STDERR: AtomicBool = AtomicBool::new(true);
 
-/// Starts logging, for the ctor, and warns of the settings that could not be used.
-pub fn start(complaints: Vec<Complaint>) {
+/// Starts logging by this filter, or at `warn`, into this file, or to stderr. Once a process, while nothing else runs.
+pub fn start(filter: Option<&str>, file: Option<&CStr>) {
     // SAFETY: F_GETFD only asks.
     if unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_GETFD) } < 0 {
         STDERR.store(false, Ordering::Relaxed);
     }
     let _ = log::set_logger(&LAZY);
     log::set_max_level(LevelFilter::Warn);
-    if settings::get().log.is_some() {
+    if let Some(file) = file {
+        let _ = FILE.set(file.to_owned());
+    }
+    if let Some(filter) = filter {
+        let _ = FILTER.set(filter.to_owned());
         let logger = logger();
         log::set_max_level(logger.filter());
         let enabled = |level: &Level| {
@@ -59,16 +69,13 @@ pub fn start(complaints: Vec<Complaint>) {
         let child = Level::iter().filter(enabled).max();
         CHILD_LEVEL.store(child.map_or(0, |level| level as usize), Ordering::Relaxed);
     }
-    for complaint in complaints {
-        log::warn!("{complaint}");
-    }
 }
 
 fn logger() -> &'static env_logger::Logger {
     static LOGGER: OnceLock<env_logger::Logger> = OnceLock::new();
     LOGGER.get_or_init(|| {
         env_logger::Builder::new()
-            .parse_filters(settings::get().log.as_deref().unwrap_or("warn"))
+            .parse_filters(FILTER.get().map_or("warn", String::as_str))
             .format(|buffer, record| {
                 let pid = std::process::id();
                 io::Write::write_fmt(
@@ -175,8 +182,7 @@ impl fmt::Display for Escaped<'_> {
 /// Writes a line to SPAWNFIX_LOG_FILE or stderr, in one write(2); async-signal-safe. A line that can't be
 /// written is lost: the program goes on.
 fn emit(line: &[u8]) {
-    let file = settings::get().log_file.as_deref();
-    let file = file.map_or(-1, open_append);
+    let file = FILE.get().map_or(-1, |file| open_append(file));
     let fd = if file >= 0 { file } else { libc::STDERR_FILENO };
     if file < 0 && !STDERR.load(Ordering::Relaxed) {
         return;
@@ -201,13 +207,26 @@ fn emit(line: &[u8]) {
     }
 }
 
-/// Whether lines can be appended to this file. Creates it if need be.
-pub fn can_append(path: &CStr) -> bool {
-    let fd = open_append(path);
-    // SAFETY: `fd` was opened here, or is -1, which close refuses.
-    fd >= 0 && unsafe { libc::close(fd) } == 0
+/// Whether lines could be appended to this file, as far as can be told without creating it: most processes under the
+/// preload have nothing to log.
+pub fn can_append(path: &Path) -> bool {
+    let accessible = |path: &Path, mode| {
+        CString::new(path.as_os_str().as_bytes())
+            // SAFETY: access takes a C string.
+            .is_ok_and(|path| unsafe { libc::access(path.as_ptr(), mode) == 0 })
+    };
+    match path.metadata() {
+        Ok(there) => !there.is_dir() && accessible(path, libc::W_OK),
+        Err(_) => {
+            // A link to nowhere would be followed when the file is created.
+            let parent = path.parent().filter(|_| !path.is_symlink());
+            parent.is_some_and(|parent| accessible(parent, libc::W_OK | libc::X_OK))
+        }
+    }
 }
 
+/// Opens the log, not through a symbolic link that is another user's: in /tmp anyone could have left one there, to a file
+/// of this user's.
 fn open_append(path: &CStr) -> c_int {
     // O_NONBLOCK: a named pipe without a reader is an error then, not a wait.
     let flags = libc::O_WRONLY
@@ -216,6 +235,18 @@ fn open_append(path: &CStr) -> c_int {
         | libc::O_CLOEXEC
         | libc::O_NOCTTY
         | libc::O_NONBLOCK;
-    // SAFETY: `path` is a C string; O_CREAT's mode follows.
-    unsafe { libc::open(path.as_ptr(), flags, 0o666) }
+    // SAFETY: `path` is a C string; O_CREAT's mode follows; lstat fills `link` when it returns 0, and only then is it
+    // read.
+    unsafe {
+        let fd = libc::open(path.as_ptr(), flags | libc::O_NOFOLLOW, 0o666);
+        if fd >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ELOOP) {
+            return fd;
+        }
+        let mut link = MaybeUninit::<libc::stat>::uninit();
+        let known = libc::lstat(path.as_ptr(), link.as_mut_ptr()) == 0;
+        if known && [0, libc::geteuid()].contains(&link.assume_init().st_uid) {
+            return libc::open(path.as_ptr(), flags, 0o666);
+        }
+        -1
+    }
 }

@@ -1,4 +1,4 @@
-//! `SPAWNFIX_*`: read once, at load.
+//! `SPAWNFIX_*`: read once, when the library is loaded, which hands them on to the agent.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fmt;
@@ -22,13 +22,22 @@ pub enum GuardSetting {
     Off,
 }
 
+/// `SPAWNFIX_INTERACTIVE`: whether the program is treated as a shell, which outlives what it spawned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InteractiveSetting {
+    /// If it is one.
+    Auto,
+    Yes,
+    No,
+}
+
 /// All settings, with their defaults in [`Settings::DEFAULT`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `SPAWNFIX_GUARD`.
     pub guard: GuardSetting,
-    /// `SPAWNFIX_INTERACTIVE`: the launcher in a process group of its own, out of the terminal's signals' reach.
-    pub interactive: bool,
+    /// `SPAWNFIX_INTERACTIVE`.
+    pub interactive: InteractiveSetting,
     /// `SPAWNFIX_INHERIT`: what is launched keeps our entry in LD_PRELOAD.
     pub inherit: bool,
     /// `SPAWNFIX_LOG`: an env_logger filter that [`is_filter`] has accepted.
@@ -41,7 +50,7 @@ impl Settings {
     /// What holds where nothing is set.
     pub const DEFAULT: Settings = Settings {
         guard: GuardSetting::Auto,
-        interactive: false,
+        interactive: InteractiveSetting::Auto,
         inherit: false,
         log: None,
         log_file: None,
@@ -70,6 +79,9 @@ impl fmt::Display for Complaint {
 
 static SETTINGS: OnceLock<Settings> = OnceLock::new();
 
+/// What the agent is told: see [`words`].
+static WORDS: OnceLock<Vec<CString>> = OnceLock::new();
+
 /// The settings. A lock-free read: also usable between fork and exec.
 pub fn get() -> &'static Settings {
     static DEFAULT: Settings = Settings::DEFAULT;
@@ -82,20 +94,27 @@ pub fn get() -> &'static Settings {
 pub fn load() -> Vec<Complaint> {
     // SAFETY: the ctor runs before the program's own code, so nothing changes the environment meanwhile.
     let ours = unsafe { environment(b"SPAWNFIX_") };
-    let mut ours = ours.map(|(_, variable)| variable).peekable();
+    let mut ours = ours.peekable();
     // Most processes have none, and are spared the question.
     if ours.peek().is_none() || secure_execution() {
         return Vec::new();
     }
     let (settings, complaints) = parse(ours);
+    let _ = WORDS.set(settings.to_words());
     let _ = SETTINGS.set(settings);
     complaints
+}
+
+/// The settings as `NAME=value`, for the agent: the environment may have been changed since. A lock-free read: also usable
+/// between fork and exec.
+pub fn words() -> &'static [CString] {
+    WORDS.get().map_or(&[], Vec::as_slice)
 }
 
 /// The settings that these variables make, and a complaint for each value that cannot be used.
 ///
 /// As with getenv, the first of several definitions counts. An empty value means unset.
-fn parse<'a>(variables: impl Iterator<Item = &'a [u8]>) -> (Settings, Vec<Complaint>) {
+pub fn parse<'a>(variables: impl Iterator<Item = &'a [u8]>) -> (Settings, Vec<Complaint>) {
     let mut settings = Settings::DEFAULT;
     let mut complaints = Vec::new();
     let mut seen = [false; Name::ALL.len()];
@@ -153,6 +172,32 @@ impl Name {
 }
 
 impl Settings {
+    /// What [`parse`] makes these settings of.
+    fn to_words(&self) -> Vec<CString> {
+        let guard = match self.guard {
+            GuardSetting::Auto => "auto",
+            GuardSetting::Launch => "launch",
+            GuardSetting::Call => "call",
+            GuardSetting::Off => "off",
+        };
+        let interactive = match self.interactive {
+            InteractiveSetting::Auto => "auto",
+            InteractiveSetting::Yes => "1",
+            InteractiveSetting::No => "0",
+        };
+        let values = [
+            Some(guard.as_bytes()),
+            Some(interactive.as_bytes()),
+            Some(if self.inherit { b"1" } else { b"0" }),
+            self.log.as_deref().map(str::as_bytes),
+            self.log_file.as_deref().map(CStr::to_bytes),
+        ];
+        let words = Name::ALL.iter().zip(values).filter_map(|(name, value)| {
+            CString::new([name.as_bytes(), b"=", value?].concat()).ok()
+        });
+        words.collect()
+    }
+
     /// Takes one value over, or says what the variable takes and what happens instead.
     fn apply(&mut self, name: Name, value: &[u8]) -> Result<(), (&'static str, &'static str)> {
         match name {
@@ -165,8 +210,21 @@ impl Settings {
                     _ => return Err(("auto, launch, call or off", "auto applies")),
                 }
             }
-            Name::Interactive => self.interactive = switch(value)?,
-            Name::Inherit => self.inherit = switch(value)?,
+            Name::Interactive => {
+                self.interactive = match value {
+                    b"auto" => InteractiveSetting::Auto,
+                    b"0" => InteractiveSetting::No,
+                    b"1" => InteractiveSetting::Yes,
+                    _ => return Err(("auto, 0 or 1", "auto applies")),
+                }
+            }
+            Name::Inherit => {
+                self.inherit = match value {
+                    b"0" => false,
+                    b"1" => true,
+                    _ => return Err(("0 or 1", "0 applies")),
+                }
+            }
             Name::Log => match std::str::from_utf8(value) {
                 Ok(text) if is_filter(text) => self.log = Some(text.to_owned()),
                 _ => {
@@ -178,10 +236,11 @@ impl Settings {
             },
             Name::LogFile => {
                 let path = std::path::absolute(OsStr::from_bytes(value)).ok();
+                // Opened for each line, not kept: a descriptor of ours in the program would be in its way.
+                let path = path.filter(|path| crate::logging::can_append(path));
                 let path =
                     path.and_then(|path| CString::new(path.into_os_string().into_vec()).ok());
-                // Opened for each line and now, not kept: a descriptor of ours in the program would be in its way.
-                match path.filter(|path| crate::logging::can_append(path)) {
+                match path {
                     Some(path) => self.log_file = Some(path),
                     None => {
                         return Err(("a file that can be appended to", "the log goes to stderr"));
@@ -190,14 +249,6 @@ impl Settings {
             }
         }
         Ok(())
-    }
-}
-
-fn switch(value: &[u8]) -> Result<bool, (&'static str, &'static str)> {
-    match value {
-        b"0" => Ok(false),
-        b"1" => Ok(true),
-        _ => Err(("0 or 1", "0 applies")),
     }
 }
 
@@ -237,11 +288,11 @@ unsafe extern "C" {
     fn issetugid() -> libc::c_int;
 }
 
-/// Each `NAME=value` of the environment that starts so, without copying it, and its place in [`environ`].
+/// Each `NAME=value` of the environment that starts so, without copying it.
 ///
 /// # Safety
 /// Nothing may change the environment while the iterator or what it yielded is in use.
-pub unsafe fn environment<'a>(prefix: &[u8]) -> impl Iterator<Item = (usize, &'a [u8])> {
+pub unsafe fn environment<'a>(prefix: &[u8]) -> impl Iterator<Item = &'a [u8]> {
     // SAFETY: the caller sees to it that the array stays as it is.
     let environ = unsafe { environ() };
     let variables = (0..).map_while(move |at| {
@@ -250,17 +301,17 @@ pub unsafe fn environment<'a>(prefix: &[u8]) -> impl Iterator<Item = (usize, &'a
         }
         // SAFETY: environ ends with a null, at which this iterator ends for good (`fuse`): `at` is not past it.
         let variable = unsafe { *environ.add(at) };
-        (!variable.is_null()).then_some((at, variable))
+        (!variable.is_null()).then_some(variable)
     });
     // Every process pays for this loop over its environment: most variables end here, at one comparison.
-    let variables = variables.fuse().filter(|&(_, variable)| {
+    let variables = variables.fuse().filter(|&variable| {
         let mut prefix = prefix.iter().enumerate();
         // SAFETY: `variable` is a C string, and the comparison ends with the first byte that differs, at the latest
         // its final zero.
         prefix.all(|(at, &byte)| unsafe { *variable.add(at) } == byte as c_char)
     });
     // SAFETY: `variable` is a C string that stays as it is.
-    variables.map(|(at, variable)| (at, unsafe { CStr::from_ptr(variable) }.to_bytes()))
+    variables.map(|variable| unsafe { CStr::from_ptr(variable) }.to_bytes())
 }
 
 /// The C library's `environ`: a null-terminated array of C strings, or null.
@@ -321,12 +372,17 @@ mod tests {
         ]);
         let expected = Settings {
             guard: GuardSetting::Call,
-            interactive: true,
+            interactive: InteractiveSetting::Yes,
             inherit: true,
             log: Some("info,spawnfix::guard=debug".to_owned()),
             log_file: Some(c"/dev/null".to_owned()),
         };
-        assert_eq!((read, complaints), (expected, vec![]));
+        assert_eq!((&read, complaints), (&expected, vec![]));
+        let words = read.to_words();
+        assert_eq!(
+            parse(words.iter().map(|word| word.to_bytes())),
+            (expected, vec![])
+        );
     }
 
     #[test]
@@ -342,7 +398,7 @@ mod tests {
             complaints,
             [
                 "SPAWNFIX_GUARD=on is ignored: it takes auto, launch, call or off; auto applies",
-                "SPAWNFIX_INTERACTIVE=yes is ignored: it takes 0 or 1; 0 applies",
+                "SPAWNFIX_INTERACTIVE=yes is ignored: it takes auto, 0 or 1; auto applies",
                 "SPAWNFIX_LOG=verbose is ignored: it takes off, error, warn, info, debug, trace or an env_logger \
                  filter on spawnfix's modules; warn applies",
                 "SPAWNFIX_LOG_FILE=/no/such/\\u{1b}directory/log is ignored: it takes a file that can be appended \

@@ -1,0 +1,346 @@
+//! The forked child that is to become a launcher: it becomes the agent instead, or, where there is none, guards itself.
+//!
+//! All of this runs between fork and exec, in the child of a program that may have threads: nothing allocates, takes a lock
+//! or asks the dynamic linker for a symbol.
+
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+
+use libc::{c_char, c_int};
+use log::Level;
+
+use crate::launch::Launch;
+use crate::logging::{self, Escaped};
+use crate::{guard, settings, stdio};
+
+/// The agent's file name, and where it is looked for from the library's directory.
+const PLACES: [&[u8]; 3] = [b"spawnfix", b"../bin/spawnfix", b"../../bin/spawnfix"];
+
+/// How the agent is called: `spawnfix --agent VERSION [NAME=VALUE…] -- FILE ARGV…`, all of the launch behind the `--`.
+const AGENT: &CStr = c"--agent";
+
+/// As many words as a launch may have to be handed over. Open MPI's have twenty.
+const MOST_WORDS: usize = 128;
+
+/// What execv and execvp take as `argv`, without its final null.
+#[derive(Clone, Copy)]
+pub struct Arguments(*const *const c_char);
+
+impl Arguments {
+    /// Between fork and exec: none if `argv` is null.
+    ///
+    /// # Safety
+    /// `argv` must be null or a null-terminated array of C strings that stays as it is.
+    pub unsafe fn new(argv: *const *const c_char) -> Option<Arguments> {
+        (!argv.is_null()).then_some(Arguments(argv))
+    }
+
+    fn pointers(self) -> impl Iterator<Item = *const c_char> + Clone {
+        (0..)
+            // SAFETY: the array ends with a null, at which the iterator ends for good (`fuse`): `at` is not past it.
+            .map_while(move |at| Some(unsafe { *self.0.add(at) }).filter(|word| !word.is_null()))
+            .fuse()
+    }
+
+    /// The words.
+    pub fn words<'a>(self) -> impl Iterator<Item = &'a [u8]> + Clone {
+        // SAFETY: an entry before the final null is a C string, by the contract of `new`.
+        self.pointers()
+            .map(|word| unsafe { CStr::from_ptr(word) }.to_bytes())
+    }
+}
+
+/// Between fork and exec: executes the agent in the launcher's place. If it returns, there is no agent, and this child is
+/// guarded, to become the launcher itself.
+#[cold]
+pub fn take_over(launch: Launch, file: &CStr, arguments: Arguments) {
+    std::mem::forget(guard::Uncancelled::new()); // the exec ends it
+    become_agent(file, arguments);
+    let isolation = stdio::isolate();
+    // A program that ignores SIGCHLD would have the launcher inherit that, and Intel MPI's then takes its processes for
+    // killed, and kills the program. (Measured with 2021.13: five spawns of six, and the program dies.)
+    // SAFETY: signal is async-signal-safe, and takes no pointers here.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    let name = launch.name();
+    logging::from_child(
+        isolation.level(),
+        format_args!("this child becomes {name}: {isolation}"),
+    );
+    logging::from_child(
+        Level::Warn,
+        format_args!(
+            "the program spawnfix {} is not where the library looks for it (beside it, ../bin, ../../bin): {name} gets a \
+             stdin of its own, and no more; Ctrl-C, crashes and failures reach this program as without spawnfix",
+            env!("CARGO_PKG_VERSION")
+        ),
+    );
+}
+
+/// Between fork and exec: returns if there is no agent.
+fn become_agent(file: &CStr, arguments: Arguments) {
+    let mut argv = [std::ptr::null(); MOST_WORDS];
+    let own = [c"spawnfix", AGENT, VERSION].into_iter();
+    let settings = settings::words().iter().map(|word| word.as_c_str());
+    let words = own.chain(settings).chain([c"--", file]).map(CStr::as_ptr);
+    let mut words = words.chain(arguments.pointers());
+    // The last place stays null.
+    for (place, word) in argv[..MOST_WORDS - 1].iter_mut().zip(&mut words) {
+        *place = word;
+    }
+    let mut path = PathBuffer::default();
+    if words.next().is_some() || own_file(&mut path).is_none() {
+        return;
+    }
+    while path.used > 0 && path.bytes[path.used - 1] != b'/' {
+        path.used -= 1;
+    }
+    let directory = path.used;
+    for place in PLACES {
+        path.used = directory;
+        if let Some(path) = path.append(place) {
+            // SAFETY: the path is a C string, argv a null-terminated array of C strings, environ what it takes.
+            unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), settings::environ().cast()) };
+        }
+    }
+}
+
+/// A path on the stack, with a final 0 behind what is used.
+struct PathBuffer {
+    bytes: [u8; libc::PATH_MAX as usize],
+    used: usize,
+}
+
+impl Default for PathBuffer {
+    fn default() -> PathBuffer {
+        PathBuffer {
+            bytes: [0; libc::PATH_MAX as usize],
+            used: 0,
+        }
+    }
+}
+
+impl PathBuffer {
+    /// The path with this behind it, or `None` if that is too long.
+    fn append(&mut self, bytes: &[u8]) -> Option<&CStr> {
+        let end = self.used + bytes.len();
+        *self.bytes.get_mut(end)? = 0;
+        self.bytes[self.used..end].copy_from_slice(bytes);
+        self.used = end;
+        CStr::from_bytes_with_nul(&self.bytes[..=end]).ok()
+    }
+}
+
+/// Between fork and exec: the file that this library was loaded from. To ask the dynamic linker (dladdr) would take its
+/// lock here, and at load cost each process a tenth of the preload.
+#[cfg(target_os = "linux")]
+fn own_file(path: &mut PathBuffer) -> Option<()> {
+    let own = own_file as *const () as usize;
+    // SAFETY: the path is a C string; the descriptor was opened here; `chunk` has the length that is told.
+    unsafe {
+        let maps = libc::open(
+            c"/proc/self/maps".as_ptr(),
+            libc::O_RDONLY | libc::O_CLOEXEC,
+        );
+        let mut chunk = [0; 512];
+        loop {
+            let count = libc::read(maps, chunk.as_mut_ptr().cast(), chunk.len());
+            let found = usize::try_from(count)
+                .ok()
+                .filter(|count| *count > 0)
+                .map(|count| {
+                    chunk[..count].iter().any(|&byte| {
+                        if byte != b'\n' {
+                            // A line that is too long is cut, and names no file of ours.
+                            _ = path.append(&[byte]);
+                            return false;
+                        }
+                        let found = file_at(&path.bytes[..path.used], own);
+                        if let Some(range) = found.clone() {
+                            path.bytes.copy_within(range.clone(), 0);
+                            path.used = range.len();
+                        } else {
+                            path.used = 0;
+                        }
+                        found.is_some()
+                    })
+                });
+            match found {
+                Some(false) => {}
+                _ => {
+                    libc::close(maps);
+                    return found.map(|_| ());
+                }
+            }
+        }
+    }
+}
+
+/// Where the file's path is in this line of /proc/PID/maps (proc(5)), if it is mapped at this address. After an update,
+/// the file that was loaded is gone, and " (deleted)" stands behind its path: the new one is in its place.
+#[cfg(target_os = "linux")]
+fn file_at(line: &[u8], address: usize) -> Option<std::ops::Range<usize>> {
+    let number = |text: &[u8]| usize::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok();
+    let dash = line.iter().position(|&byte| byte == b'-')?;
+    let blank = line.iter().position(|&byte| byte == b' ')?;
+    let range = number(&line[..dash])?..number(line.get(dash + 1..blank)?)?;
+    if !range.contains(&address) {
+        return None;
+    }
+    let start = line.iter().position(|&byte| byte == b'/')?;
+    let path = &line[start..];
+    let length = path.strip_suffix(b" (deleted)").unwrap_or(path).len();
+    Some(start..start + length)
+}
+
+/// Between fork and exec: the file that this library was loaded from.
+#[cfg(target_vendor = "apple")]
+fn own_file(path: &mut PathBuffer) -> Option<()> {
+    let own = own_file as *const () as usize as u64;
+    let size = path.bytes.len() as u32;
+    // SAFETY: a system call (libproc.h), which fills as much of the buffer as it returns.
+    let length = unsafe {
+        libc::proc_regionfilename(libc::getpid(), own, path.bytes.as_mut_ptr().cast(), size)
+    };
+    path.used = usize::try_from(length).ok().filter(|&length| length > 0)?;
+    Some(())
+}
+
+const VERSION: &CStr =
+    match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+        Ok(version) => version,
+        Err(_) => panic!(),
+    };
+
+/// A PMI-1 line that frees the program, which waits for `cmd=singinit`: a command that is none which it waits for, and a
+/// result that is no success, for the commands that it sends later.
+const LAUNCH_FAILED: &[u8] = b"cmd=launch_failed rc=1\n";
+
+/// In the child that could be neither the agent nor the launcher: it would run on as a second copy of the program. It
+/// tells the program that its launch has failed, at once and whenever the program asks again, as long as the program
+/// lives, and ends. At the end of a connection MPICH 4.2 to 5.0 crash instead of failing, and writing to one that is
+/// closed is a SIGPIPE.
+#[cold]
+pub fn launch_failed(launch: Launch, file: &CStr, errno: c_int) -> ! {
+    logging::from_child(
+        Level::Error,
+        format_args!(
+            "{} can't be run (errno {errno}), so MPI can launch nothing",
+            Escaped(file.to_bytes())
+        ),
+    );
+    if let Launch::Mpiexec { port } = launch {
+        answer_failure(port);
+    }
+    // SAFETY: _exit ends the process without running what the program has registered for its own end.
+    unsafe { libc::_exit(127) }
+}
+
+fn answer_failure(port: u16) {
+    // SAFETY: all zeroes is a sockaddr_in, of integers.
+    let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+    address.sin_family = libc::AF_INET as libc::sa_family_t;
+    address.sin_port = port.to_be();
+    address.sin_addr.s_addr = libc::INADDR_LOOPBACK.to_be();
+    let size = size_of_val(&address) as libc::socklen_t;
+    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut heard = [0_u8; 256];
+    // SAFETY: sigfillset fills `all`: a Ctrl-C is for the program, whose handlers are still installed here. Nobody in
+    // this child uses any other descriptor again: open here, a pipe of the program's would seem never to end. fd 0 is the
+    // connection from then on; `address` is a sockaddr_in of `size` bytes; the buffers have the lengths that are told.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, all.as_ptr(), std::ptr::null_mut());
+        close_all_from(0);
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+        if libc::connect(socket, (&raw const address).cast(), size) != 0 {
+            return;
+        }
+        let mut lines = 1;
+        loop {
+            for _ in 0..lines {
+                libc::send(
+                    socket,
+                    LAUNCH_FAILED.as_ptr().cast(),
+                    LAUNCH_FAILED.len(),
+                    0,
+                );
+            }
+            let count = libc::recv(socket, heard.as_mut_ptr().cast(), heard.len(), 0);
+            let Some(heard) = usize::try_from(count)
+                .ok()
+                .and_then(|count| heard.get(..count))
+            else {
+                return;
+            };
+            if heard.is_empty() {
+                return;
+            }
+            lines = heard.iter().filter(|&&byte| byte == b'\n').count();
+        }
+    }
+}
+
+/// Closes every descriptor from this one on. Async-signal-safe.
+///
+/// # Safety
+/// Nothing in this process may use any of them again.
+unsafe fn close_all_from(first: c_int) {
+    // SAFETY: close_range(2) takes three integers; close takes any number; by this function's contract.
+    unsafe {
+        // Linux 5.9; the C library's function may be missing.
+        #[cfg(target_os = "linux")]
+        if libc::syscall(libc::SYS_close_range, first, c_int::MAX, 0) == 0 {
+            return;
+        }
+        // A limit may be a billion; nobody has opened as many.
+        let limit = libc::sysconf(libc::_SC_OPEN_MAX).clamp(256, 65_536);
+        for fd in first..limit as c_int {
+            libc::close(fd);
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn the_librarys_file_is_found_where_it_is_mapped() {
+        let file = |line: &str| {
+            let range = file_at(line.as_bytes(), 0x7f12_3456_7890)?;
+            Some(line[range].to_owned())
+        };
+        let mapped = "7f1234560000-7f1234570000 r-xp 00001000 fe:00 1311 ";
+        let expected = Some("/opt/a b/libspawnfix.so".to_owned());
+        assert_eq!(
+            file(&format!("{mapped}      /opt/a b/libspawnfix.so")),
+            expected
+        );
+        assert_eq!(
+            file(&format!("{mapped} /opt/a b/libspawnfix.so (deleted)")),
+            expected
+        );
+        assert_eq!(file(mapped), None);
+        assert_eq!(
+            file("7f1234570000-7f1234580000 r-xp 0 fe:00 1 /opt/other.so"),
+            None
+        );
+        assert_eq!(
+            file("ffffffffff600000-ffffffffff601000 --xp 0 00:00 0 [vsyscall]"),
+            None
+        );
+        assert_eq!(file("nonsense"), None);
+        assert_eq!(file(""), None);
+    }
+
+    #[test]
+    fn this_program_finds_its_own_file() {
+        let mut path = PathBuffer::default();
+        own_file(&mut path).unwrap();
+        let own = std::env::current_exe().unwrap();
+        assert_eq!(OsStr::from_bytes(&path.bytes[..path.used]), own.as_os_str());
+    }
+}
