@@ -16,7 +16,8 @@ use crate::{guard, settings, stdio};
 /// The agent's file name, and where it is looked for from the library's directory.
 const PLACES: [&[u8]; 3] = [b"spawnfix", b"../bin/spawnfix", b"../../bin/spawnfix"];
 
-/// How the agent is called: `spawnfix --agent VERSION [NAME=VALUE…] -- FILE ARGV…`, all of the launch behind the `--`.
+/// How the agent is called: `spawnfix --agent VERSION PROGRAM [NAME=VALUE…] -- FILE ARGV…`: the program's process id, the
+/// settings, and all of the launch behind the `--`.
 const AGENT: &CStr = c"--agent";
 
 /// As many words as a launch may have to be handed over. Open MPI's have twenty.
@@ -79,7 +80,9 @@ pub fn take_over(launch: Launch, file: &CStr, arguments: Arguments) {
 /// Between fork and exec: returns if there is no agent.
 fn become_agent(file: &CStr, arguments: Arguments) {
     let mut argv = [std::ptr::null(); MOST_WORDS];
-    let own = [c"spawnfix", AGENT, VERSION].into_iter();
+    // SAFETY: getppid has no arguments and cannot fail.
+    let program = Decimal::of(unsafe { libc::getppid() });
+    let own = [c"spawnfix", AGENT, VERSION, program.text()].into_iter();
     let settings = settings::words().iter().map(|word| word.as_c_str());
     let words = own.chain(settings).chain([c"--", file]).map(CStr::as_ptr);
     let mut words = words.chain(arguments.pointers());
@@ -101,6 +104,22 @@ fn become_agent(file: &CStr, arguments: Arguments) {
             // SAFETY: the path is a C string, argv a null-terminated array of C strings, environ what it takes.
             unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), settings::environ().cast()) };
         }
+    }
+}
+
+/// A number on the stack, as text.
+struct Decimal([u8; 12]);
+
+impl Decimal {
+    fn of(number: libc::pid_t) -> Decimal {
+        use std::io::Write;
+        let mut text = [0; 12];
+        let _ = write!(&mut text[..11], "{number}");
+        Decimal(text)
+    }
+
+    fn text(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.0).unwrap_or_default()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The program `spawnfix`.
 
+use std::env;
 use std::process::ExitCode;
 
 // What library and program both know. Each uses a part of it.
@@ -19,6 +20,22 @@ mod settings;
 #[path = "../../stdio.rs"]
 mod stdio;
 
+mod agent;
+mod bridge;
+mod job;
+mod launcher;
+mod pmi;
+mod preload;
+mod program;
+mod shell;
+mod signals;
+
 fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let mut words = env::args_os().skip(1);
+    let first = words.next();
+    match first.as_ref().and_then(|word| word.to_str()) {
+        Some("--agent") => agent::main(words),
+        Some("--bridge") => bridge::main(),
+        _ => ExitCode::SUCCESS,
+    }
 }

@@ -1,0 +1,105 @@
+//! The bridge: rank 0 of a job that the agent started with `mpiexec -n 1`. The process manager takes it for the program: what
+//! the agent says goes to the process manager, and what that answers to the agent, byte by byte.
+
+use std::env;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::process::ExitCode;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::job::{Address, Greeting, host_name};
+use crate::pmi::{Framer, Message};
+
+/// Runs until the agent hangs up. A bridge that ends before it said `finalize` is, for the process manager, a process that
+/// failed: it ends the job.
+pub fn main() -> ExitCode {
+    // What the process manager passes on of a terminal's signals is for the children.
+    for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2] {
+        // SAFETY: signal takes no pointers here.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("the bridge to the process manager broke: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> io::Result<()> {
+    let address = env::var(Address::VARIABLE).ok().and_then(|text| Address::parse(&text));
+    let address = address.ok_or_else(|| io::Error::other(format!("{} is not set", Address::VARIABLE)))?;
+    let mut agent = match host_name() {
+        here if here == address.host => TcpStream::connect((Ipv4Addr::LOCALHOST, address.port))?,
+        _ => TcpStream::connect((address.host.as_str(), address.port))?,
+    };
+    agent.set_nodelay(true)?;
+    let Some(mut manager) = process_manager() else {
+        return agent.write_all(address.greeting(Greeting::NoManager).as_bytes());
+    };
+    // Hydra serves nobody who has not said it, whatever the program said to the agent.
+    manager.write_all(b"cmd=init pmi_version=1 pmi_subversion=1\n")?;
+    let greeting = match answer(&mut manager)? {
+        message if message.is_failure() => Greeting::NoManager,
+        _ => Greeting::Ready,
+    };
+    agent.write_all(address.greeting(greeting).as_bytes())?;
+    pass_on(&mut agent, manager)
+}
+
+/// The connection that the process manager left us, if one did.
+fn process_manager() -> Option<File> {
+    let fd: i32 = env::var("PMI_FD").ok()?.parse().ok()?;
+    // SAFETY: F_GETFD only asks; whoever sets PMI_FD leaves the process that descriptor, of which nobody else here knows.
+    unsafe { (fd > 2 && libc::fcntl(fd, libc::F_GETFD) >= 0).then(|| OwnedFd::from_raw_fd(fd).into()) }
+}
+
+fn answer(manager: &mut File) -> io::Result<Message> {
+    let mut framer = Framer::default();
+    let mut buffer = [0; 4096];
+    loop {
+        if let Some(message) = framer.next().map_err(|_| io::ErrorKind::InvalidData)? {
+            return Ok(message);
+        }
+        match manager.read(&mut buffer)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => framer.push(&buffer[..count]),
+        }
+    }
+}
+
+/// Both ways, until the agent hangs up. The process manager hangs up when it has heard `finalize`: then there is the agent's
+/// end to wait for, as the job lasts as long as the program.
+fn pass_on(agent: &mut TcpStream, manager: File) -> io::Result<()> {
+    let mut manager = Some(manager);
+    let mut buffer = vec![0; 65536];
+    loop {
+        let mut fds = vec![PollFd::new(agent, PollFlags::IN)];
+        let polled = manager.as_ref().map(|manager| PollFd::from_borrowed_fd(manager.as_fd(), PollFlags::IN));
+        fds.extend(polled);
+        match poll(&mut fds, None) {
+            Err(rustix::io::Errno::INTR) => continue,
+            result => result?,
+        };
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        if ready[0] {
+            match agent.read(&mut buffer) {
+                Ok(0) | Err(_) => return Ok(()),
+                Ok(count) => match &mut manager {
+                    Some(manager) => manager.write_all(&buffer[..count])?,
+                    None => return Ok(()),
+                },
+            }
+        }
+        if let Some(open) = manager.as_mut().filter(|_| ready.get(1) == Some(&true)) {
+            match open.read(&mut buffer) {
+                Ok(0) | Err(_) => manager = None,
+                Ok(count) => agent.write_all(&buffer[..count])?,
+            }
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! A job: an mpiexec that the agent started, and the bridge in it, through which the agent asks it what a program asks its
+//! process manager.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+
+use crate::launcher::{Candidate, How};
+use crate::logging::Escaped;
+use crate::pmi::{Framer, Message};
+
+/// Where a bridge finds its agent, and the key that only the two know: loopback or not, anyone could connect.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Address {
+    pub host: String,
+    pub port: u16,
+    key: String,
+}
+
+/// What a bridge says first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Greeting {
+    /// Its process manager serves it.
+    Ready,
+    /// There is no process manager that speaks PMI-1 to it.
+    NoManager,
+}
+
+impl Address {
+    /// In the environment of mpiexec, and so of the bridge. Other users can't read it there.
+    pub const VARIABLE: &str = "SPAWNFIX_BRIDGE";
+
+    pub fn parse(text: &str) -> Option<Address> {
+        let mut words = text.split(' ');
+        let mut word = || words.next();
+        Some(Address {
+            host: word()?.to_owned(),
+            port: word()?.parse().ok()?,
+            key: word()?.to_owned(),
+        })
+    }
+
+    /// The line by which a bridge makes itself known.
+    pub fn greeting(&self, greeting: Greeting) -> String {
+        let word = match greeting {
+            Greeting::Ready => "ready",
+            Greeting::NoManager => "no-manager",
+        };
+        format!("{} {word}\n", self.key)
+    }
+
+    fn greeted(&self, line: &[u8]) -> Option<Greeting> {
+        let is = |greeting: &Greeting| self.greeting(*greeting).as_bytes() == line;
+        [Greeting::Ready, Greeting::NoManager].into_iter().find(is)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.host, self.port, self.key)
+    }
+}
+
+/// This host's name, as others may know it.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The variables by which hydra is told of hosts to launch on (src/pm/hydra/lib/tools/bootstrap/external and
+/// mpiexec/options.c in MPICH), Intel's its own. With one of them, the bridge may be on another host.
+const HOSTS: [&str; 9] = [
+    "HYDRA_HOST_FILE",
+    "I_MPI_HYDRA_HOST_FILE",
+    "SLURM_JOB_ID",
+    "SLURM_NODELIST",
+    "PBS_NODEFILE",
+    "LSB_MCPU_HOSTS",
+    "PE_HOSTFILE",
+    "COBALT_NODEFILE",
+    "LOADL_HOSTFILE",
+];
+
+/// A connection over which nobody has shown the key yet.
+struct Stranger {
+    stream: TcpStream,
+    said: Vec<u8>,
+    since: Instant,
+}
+
+/// How long a stranger may be silent, and how many there may be at a time.
+const PATIENCE: Duration = Duration::from_secs(10);
+const MOST_STRANGERS: usize = 64;
+
+/// Whom an answer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    Program,
+    /// The agent itself, which only has to know that it came.
+    Agent,
+}
+
+/// Where a job is on its way.
+enum Stage {
+    /// mpiexec runs, and its bridge has not come.
+    Starting { listener: TcpListener, address: Address, strangers: Vec<Stranger> },
+    /// The bridge is there.
+    Serving { bridge: TcpStream, framer: Framer },
+    /// It needs no bridge any more: it lasts as long as its children.
+    Released,
+}
+
+/// A job.
+pub struct Job {
+    pub number: usize,
+    /// What it was started for, for the log.
+    pub purpose: String,
+    pub launcher: PathBuf,
+    /// mpiexec's process, which leads a process group.
+    pub pid: Pid,
+    stage: Stage,
+    /// What is to be asked as soon as the bridge is there.
+    questions: Vec<(Message, Asker)>,
+    /// Whose answers are to come, in their order.
+    answers: VecDeque<Asker>,
+    /// Whether the bridge is let go at the last answer.
+    release: bool,
+    pub status: Option<ExitStatus>,
+    /// Told once: mpiexec ended, and something of it goes on in the background.
+    pub background: bool,
+    /// When it was told to end.
+    pub ending: Option<Instant>,
+    /// Whether all the agent had to say of its end was said, as the agent asked for it.
+    pub finalized: bool,
+}
+
+/// What became of a job.
+#[derive(Debug)]
+pub enum Event {
+    /// Its answer to the program.
+    Answer(Message),
+    /// Its bridge is there.
+    Ready,
+    /// Its bridge came, and has no process manager.
+    NoManager,
+    /// Its bridge is gone.
+    Broken,
+}
+
+impl Job {
+    /// Starts mpiexec, in this directory, with these changes to the environment.
+    ///
+    /// # Errors
+    /// It could not be executed, or there are no resources for it.
+    pub fn start(
+        number: usize,
+        purpose: &str,
+        candidate: &Candidate,
+        directory: Option<&Path>,
+        environment: &[(OsString, Option<OsString>)],
+    ) -> Result<Job, How> {
+        let remote = HOSTS.iter().any(|name| std::env::var_os(name).is_some());
+        let here = if remote { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+        let listener = TcpListener::bind((here, 0)).map_err(How::resources)?;
+        listener.set_nonblocking(true).map_err(How::resources)?;
+        let address = Address {
+            host: host_name(),
+            port: listener.local_addr().map_err(How::resources)?.port(),
+            key: key().map_err(How::resources)?,
+        };
+        // Called by its path: hydra finds its proxy beside it.
+        let mut command = Command::new(&candidate.file);
+        command.args(["-n", "1"]).arg(own_file().map_err(How::resources)?).arg("--bridge");
+        command.env(Address::VARIABLE, address.to_string());
+        for (name, value) in environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        if let Some(directory) = directory {
+            command.current_dir(directory);
+        }
+        command.process_group(0);
+        #[cfg(target_os = "linux")]
+        {
+            let agent = rustix::process::getpid();
+            // SAFETY: prctl and getppid are async-signal-safe.
+            unsafe {
+                command.pre_exec(move || {
+                    // The job does not outlive an agent that is killed.
+                    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+                    if rustix::process::getppid() != Some(agent) {
+                        return Err(io::ErrorKind::BrokenPipe.into());
+                    }
+                    Ok(())
+                });
+            }
+        }
+        let child = command.spawn().map_err(How::not_run)?;
+        let pid = Pid::from_child(&child);
+        log::info!(
+            "job {number}, {purpose}: {} is launched, {}, as process {}",
+            Escaped(candidate.file.as_os_str().as_bytes()),
+            candidate.why,
+            child.id()
+        );
+        Ok(Job {
+            number,
+            purpose: purpose.to_owned(),
+            launcher: candidate.file.clone(),
+            pid,
+            stage: Stage::Starting { listener, address, strangers: Vec::new() },
+            questions: Vec::new(),
+            answers: VecDeque::new(),
+            release: false,
+            status: None,
+            background: false,
+            ending: None,
+            finalized: false,
+        })
+    }
+
+    /// Asks it, at once or as soon as it can be asked.
+    pub fn ask(&mut self, message: Message, asker: Asker) {
+        if let Stage::Serving { bridge, .. } = &mut self.stage {
+            // If the bridge is gone, that shows when it is read.
+            let _ = bridge.write_all(message.bytes());
+            self.answers.push_back(asker);
+        } else {
+            self.questions.push((message, asker));
+        }
+    }
+
+    /// What was to be asked and was not, for the next mpiexec.
+    pub fn unasked(self) -> Vec<(Message, Asker)> {
+        self.questions
+    }
+
+    /// Lets the bridge go as soon as all is answered: the job then lasts as long as its children.
+    pub fn release_when_answered(&mut self) {
+        self.release = true;
+    }
+
+    /// Whether it can be asked, now or soon.
+    pub fn serves(&self) -> bool {
+        !self.release && self.ending.is_none() && !matches!(self.stage, Stage::Released)
+    }
+
+    /// Whether its bridge has not come yet.
+    pub fn is_starting(&self) -> bool {
+        matches!(self.stage, Stage::Starting { .. })
+    }
+
+    /// Whether the bridge is there.
+    pub fn is_serving(&self) -> bool {
+        matches!(self.stage, Stage::Serving { .. })
+    }
+
+    /// The program is done with MPI: the job lasts until the program and the children have ended.
+    pub fn finalize(&mut self) {
+        if !std::mem::replace(&mut self.finalized, true) {
+            self.ask(Message::line("cmd=finalize"), Asker::Agent);
+        }
+    }
+
+    /// Hangs up: after `finalize` the bridge ends well, before it the process manager ends the job.
+    pub fn hang_up(&mut self) {
+        if let Stage::Serving { bridge, .. } = &self.stage {
+            let _ = bridge.shutdown(Shutdown::Both);
+        }
+        self.stage = Stage::Released;
+    }
+
+    /// Sends mpiexec and what it has in its process group a signal.
+    pub fn signal(&self, signal: Signal) {
+        let _ = rustix::process::kill_process_group(self.pid, signal);
+    }
+
+    /// Whether anything of mpiexec's process group is there.
+    pub fn is_there(&self) -> bool {
+        self.status.is_none() || rustix::process::test_kill_process_group(self.pid).is_ok()
+    }
+
+    /// The sockets on which something may happen.
+    pub fn sockets(&self) -> Vec<rustix::fd::BorrowedFd<'_>> {
+        use rustix::fd::AsFd;
+        match &self.stage {
+            Stage::Starting { listener, strangers, .. } => {
+                let mut all = vec![listener.as_fd()];
+                all.extend(strangers.iter().map(|stranger| stranger.stream.as_fd()));
+                all
+            }
+            Stage::Serving { bridge, .. } => vec![bridge.as_fd()],
+            Stage::Released => Vec::new(),
+        }
+    }
+
+    /// Looks at its sockets. `ready` tells, in the order of [`Job::sockets`], on which something happened.
+    pub fn attend(&mut self, ready: &[bool]) -> Vec<Event> {
+        match &mut self.stage {
+            Stage::Starting { .. } => self.receive(ready),
+            Stage::Serving { .. } if ready.first() == Some(&true) => self.listen(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Sees to who comes, until the one comes who knows the key.
+    fn receive(&mut self, ready: &[bool]) -> Vec<Event> {
+        let Stage::Starting { listener, address, strangers } = &mut self.stage else {
+            return Vec::new();
+        };
+        let mut known = None;
+        let mut at = 0;
+        strangers.retain_mut(|stranger| {
+            at += 1;
+            if ready.get(at) != Some(&true) {
+                return stranger.since.elapsed() < PATIENCE;
+            }
+            let mut byte = [0; 1];
+            // Byte by byte: what follows the greeting is for the next reader.
+            while known.is_none() {
+                match stranger.stream.read(&mut byte) {
+                    Ok(1) => stranger.said.push(byte[0]),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                    _ => return false,
+                }
+                if byte == *b"\n" || stranger.said.len() > 100 {
+                    known = address.greeted(&stranger.said).zip(stranger.stream.try_clone().ok());
+                    return false;
+                }
+            }
+            false
+        });
+        while ready.first() == Some(&true) && strangers.len() < MOST_STRANGERS {
+            let Ok((stream, _)) = listener.accept() else {
+                break;
+            };
+            if stream.set_nonblocking(true).is_ok() {
+                strangers.push(Stranger { stream, said: Vec::new(), since: Instant::now() });
+            }
+        }
+        match known {
+            None => Vec::new(),
+            Some((Greeting::NoManager, _)) => vec![Event::NoManager],
+            Some((Greeting::Ready, bridge)) => {
+                let _ = bridge.set_nonblocking(false);
+                let _ = bridge.set_nodelay(true);
+                let _ = bridge.set_write_timeout(Some(PATIENCE));
+                self.stage = Stage::Serving { bridge, framer: Framer::default() };
+                for (message, asker) in std::mem::take(&mut self.questions) {
+                    self.ask(message, asker);
+                }
+                vec![Event::Ready]
+            }
+        }
+    }
+
+    /// Hears what the process manager answers.
+    fn listen(&mut self) -> Vec<Event> {
+        let Stage::Serving { bridge, framer } = &mut self.stage else {
+            return Vec::new();
+        };
+        let mut events = Vec::new();
+        let mut buffer = [0; 65536];
+        let count = bridge.read(&mut buffer).unwrap_or(0);
+        framer.push(&buffer[..count]);
+        let mut broken = count == 0;
+        loop {
+            match framer.next() {
+                Ok(Some(message)) => {
+                    log::trace!("job {}: {}", self.number, Escaped(message.bytes()));
+                    if self.answers.pop_front() == Some(Asker::Program) {
+                        events.push(Event::Answer(message));
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    broken = true;
+                    break;
+                }
+            }
+        }
+        if broken {
+            self.hang_up();
+            events.push(Event::Broken);
+        } else if self.answers.is_empty() && self.release {
+            if self.finalized {
+                self.hang_up();
+            } else {
+                self.finalize();
+            }
+        }
+        events
+    }
+}
+
+/// 128 bits that nobody else knows.
+fn key() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// This program's file, for the bridge. After an update it is the new one, under the old one's name.
+fn own_file() -> io::Result<PathBuf> {
+    let file = std::env::current_exe()?;
+    let bytes = file.as_os_str().as_bytes();
+    Ok(match bytes.strip_suffix(b" (deleted)") {
+        Some(path) => Path::new(std::ffi::OsStr::from_bytes(path)).to_owned(),
+        None => file,
+    })
+}
