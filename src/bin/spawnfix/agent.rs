@@ -29,7 +29,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions};
@@ -39,6 +39,7 @@ use crate::launch::Launch;
 use crate::launcher::{self, Candidate, Failure, How};
 use crate::logging::{self, Escaped};
 use crate::pmi::{Framer, Message, Request};
+use crate::processes;
 use crate::program::Program;
 use crate::settings::{self, InteractiveSetting, Settings};
 use crate::signals::Signals;
@@ -404,7 +405,7 @@ impl Agent {
                     if job.is_serving() {
                         job.ask(message.clone(), Asker::Agent);
                     } else {
-                        job.signal(Signal::TERM);
+                        job.terminate();
                     }
                 }
                 return;
@@ -479,9 +480,7 @@ impl Agent {
                     for (message, asker) in questions {
                         job.ask(message, asker);
                     }
-                    if of_its_own {
-                        job.release_when_answered();
-                    }
+                    job.of_its_own = of_its_own;
                     self.jobs.push(job);
                     return;
                 }
@@ -517,16 +516,16 @@ impl Agent {
 
     /// A job has not come to serve: the next mpiexec is tried.
     fn job_failed(&mut self, at: usize, how: How) {
-        let job = self.jobs.swap_remove(at);
-        job.signal(Signal::TERM);
-        let (number, purpose, launcher, own) = (job.number, job.purpose.clone(), job.launcher.clone(), self.shell);
+        let mut job = self.jobs.swap_remove(at);
+        job.terminate();
+        let (number, of_its_own) = (job.number, job.of_its_own);
+        let (purpose, launcher) = (job.purpose.clone(), job.launcher.clone());
         let questions = job.unasked();
         if self.gone || self.pending.is_none() {
             return;
         }
         self.warn_of_next(number, &launcher, how);
-        let spawns = questions.iter().any(|(message, _)| Request::of(message) == Request::Spawn);
-        self.start_job(number, &purpose, questions, own && spawns, Some((launcher, how)));
+        self.start_job(number, &purpose, questions, of_its_own, Some((launcher, how)));
     }
 
     fn job_said(&mut self, number: usize, event: Event) {
@@ -546,9 +545,17 @@ impl Agent {
                     }
                 }
                 self.answer(&answer);
+                self.leave_idle_jobs(number);
             }
-            // What it means shows when mpiexec ends, which prints its messages first.
-            Event::Broken => {}
+        }
+    }
+
+    /// In a shell, at each spawn: jobs whose children have all ended are let go. There may be a thousand.
+    fn leave_idle_jobs(&mut self, but: usize) {
+        let mut older = self.jobs.iter_mut().filter(|job| job.of_its_own && job.number != but).peekable();
+        if older.peek().is_some() {
+            let all = processes::all();
+            older.for_each(|job| job.leave_if_idle(&all));
         }
     }
 
@@ -568,15 +575,15 @@ impl Agent {
         while at < self.jobs.len() {
             let job = &mut self.jobs[at];
             if let Some(since) = job.ending {
-                if since.elapsed() > GRACE && job.is_there() {
-                    job.signal(Signal::KILL);
+                if since.elapsed() > GRACE {
+                    job.kill();
                 }
             }
             let Some(status) = job.status else {
                 at += 1;
                 continue;
             };
-            if job.is_there() {
+            if job.goes_on() {
                 if job.is_starting() && !job.background {
                     job.background = true;
                     log::warn!(
@@ -600,7 +607,7 @@ impl Agent {
         if let Some(pending) = self.pending.take_if(|pending| pending.job == job.number) {
             self.answer(&Request::of(&pending.message).failure("job_ended"));
         }
-        let well = status.success() || job.ending.is_some();
+        let well = status.success() && !job.broken || job.ending.is_some();
         if well || self.gone {
             log::info!("job {}, {}, ended: {status}", job.number, job.purpose);
         } else if self.shell {
@@ -639,11 +646,7 @@ impl Agent {
 
     fn end_jobs(&mut self) {
         for job in &mut self.jobs {
-            if job.ending.is_none() {
-                job.ending = Some(Instant::now());
-                job.hang_up();
-                job.signal(Signal::TERM);
-            }
+            job.terminate();
         }
     }
 

@@ -45,7 +45,7 @@ fn run() -> io::Result<()> {
     manager.write_all(b"cmd=init pmi_version=1 pmi_subversion=1\n")?;
     let greeting = match answer(&mut manager)? {
         message if message.is_failure() => Greeting::NoManager,
-        _ => Greeting::Ready,
+        _ => Greeting::Ready(std::process::id()),
     };
     agent.write_all(address.greeting(greeting).as_bytes())?;
     pass_on(&mut agent, manager)

@@ -1,7 +1,7 @@
 //! A job: an mpiexec that the agent started, and the bridge in it, through which the agent asks it what a program asks its
 //! process manager.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
@@ -18,6 +18,7 @@ use rustix::process::{Pid, Signal};
 use crate::launcher::{Candidate, How};
 use crate::logging::Escaped;
 use crate::pmi::{Framer, Message};
+use crate::processes::{self, Process};
 
 /// Where a bridge finds its agent, and the key that only the two know: loopback or not, anyone could connect.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,8 +31,8 @@ pub struct Address {
 /// What a bridge says first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Greeting {
-    /// Its process manager serves it.
-    Ready,
+    /// Its process manager serves it. Its process id, which is of use to an agent on the same host.
+    Ready(u32),
     /// There is no process manager that speaks PMI-1 to it.
     NoManager,
 }
@@ -52,16 +53,19 @@ impl Address {
 
     /// The line by which a bridge makes itself known.
     pub fn greeting(&self, greeting: Greeting) -> String {
-        let word = match greeting {
-            Greeting::Ready => "ready",
-            Greeting::NoManager => "no-manager",
-        };
-        format!("{} {word}\n", self.key)
+        match greeting {
+            Greeting::Ready(pid) => format!("{} ready {pid}\n", self.key),
+            Greeting::NoManager => format!("{} no-manager\n", self.key),
+        }
     }
 
     fn greeted(&self, line: &[u8]) -> Option<Greeting> {
-        let is = |greeting: &Greeting| self.greeting(*greeting).as_bytes() == line;
-        [Greeting::Ready, Greeting::NoManager].into_iter().find(is)
+        let words = std::str::from_utf8(line).ok()?.strip_prefix(&self.key)?;
+        match words.split_whitespace().collect::<Vec<_>>()[..] {
+            ["ready", pid] => Some(Greeting::Ready(pid.parse().ok()?)),
+            ["no-manager"] => Some(Greeting::NoManager),
+            _ => None,
+        }
     }
 }
 
@@ -114,9 +118,9 @@ enum Stage {
     /// mpiexec runs, and its bridge has not come.
     Starting { listener: TcpListener, address: Address, strangers: Vec<Stranger> },
     /// The bridge is there.
-    Serving { bridge: TcpStream, framer: Framer },
-    /// It needs no bridge any more: it lasts as long as its children.
-    Released,
+    Serving { bridge: TcpStream, pid: Option<Pid>, framer: Framer },
+    /// The bridge is gone.
+    Left,
 }
 
 /// A job.
@@ -132,13 +136,17 @@ pub struct Job {
     questions: Vec<(Message, Asker)>,
     /// Whose answers are to come, in their order.
     answers: VecDeque<Asker>,
-    /// Whether the bridge is let go at the last answer.
-    release: bool,
+    /// Whether it serves one spawn and nothing else.
+    pub of_its_own: bool,
+    /// The bridge went away before it was let go: a process of the job failed, or mpiexec was killed.
+    pub broken: bool,
     pub status: Option<ExitStatus>,
     /// Told once: mpiexec ended, and something of it goes on in the background.
     pub background: bool,
     /// When it was told to end.
     pub ending: Option<Instant>,
+    /// Its processes at that time.
+    remains: Vec<Process>,
     /// Whether all the agent had to say of its end was said, as the agent asked for it.
     pub finalized: bool,
 }
@@ -152,8 +160,6 @@ pub enum Event {
     Ready,
     /// Its bridge came, and has no process manager.
     NoManager,
-    /// Its bridge is gone.
-    Broken,
 }
 
 impl Job {
@@ -222,10 +228,12 @@ impl Job {
             stage: Stage::Starting { listener, address, strangers: Vec::new() },
             questions: Vec::new(),
             answers: VecDeque::new(),
-            release: false,
+            of_its_own: false,
+            broken: false,
             status: None,
             background: false,
             ending: None,
+            remains: Vec::new(),
             finalized: false,
         })
     }
@@ -246,14 +254,23 @@ impl Job {
         self.questions
     }
 
-    /// Lets the bridge go as soon as all is answered: the job then lasts as long as its children.
-    pub fn release_when_answered(&mut self) {
-        self.release = true;
+    /// Lets it go if all its processes but mpiexec's own and the bridge have ended: nothing more will come of it. A job on
+    /// other hosts may not be known so well, and stays until the program ends.
+    pub fn leave_if_idle(&mut self, all: &HashMap<Pid, Process>) {
+        let Stage::Serving { pid: Some(bridge), .. } = self.stage else {
+            return;
+        };
+        let mut chain: Vec<_> = processes::ancestors(all, bridge).collect();
+        chain.push(bridge);
+        let own = |process: &Process| chain.contains(&process.pid);
+        if self.answers.is_empty() && chain.contains(&self.pid) && processes::descendants(all, self.pid).iter().all(own) {
+            self.finalize();
+        }
     }
 
     /// Whether it can be asked, now or soon.
     pub fn serves(&self) -> bool {
-        !self.release && self.ending.is_none() && !matches!(self.stage, Stage::Released)
+        !self.of_its_own && self.ending.is_none() && !matches!(self.stage, Stage::Left)
     }
 
     /// Whether its bridge has not come yet.
@@ -278,7 +295,7 @@ impl Job {
         if let Stage::Serving { bridge, .. } = &self.stage {
             let _ = bridge.shutdown(Shutdown::Both);
         }
-        self.stage = Stage::Released;
+        self.stage = Stage::Left;
     }
 
     /// Sends mpiexec and what it has in its process group a signal.
@@ -286,9 +303,35 @@ impl Job {
         let _ = rustix::process::kill_process_group(self.pid, signal);
     }
 
-    /// Whether anything of mpiexec's process group is there.
-    pub fn is_there(&self) -> bool {
-        self.status.is_none() || rustix::process::test_kill_process_group(self.pid).is_ok()
+    /// Asks mpiexec to end the job. It alone: its proxies are in its process group, and would complain of each other.
+    pub fn terminate(&mut self) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.ending = Some(Instant::now());
+        self.remains = processes::descendants(&processes::all(), self.pid);
+        self.hang_up();
+        if self.status.is_none() {
+            let _ = rustix::process::kill_process(self.pid, Signal::TERM);
+        }
+    }
+
+    /// Kills what has not ended by itself.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        // Intel's proxies outlive a mpiexec that is killed, each in a process group of its own.
+        for process in std::mem::take(&mut self.remains) {
+            process.kill();
+        }
+    }
+
+    /// Whether anything of it may go on, now that mpiexec has ended: a launcher may have put itself into the background.
+    pub fn goes_on(&self) -> bool {
+        match self.stage {
+            Stage::Starting { .. } => rustix::process::test_kill_process_group(self.pid).is_ok(),
+            Stage::Serving { .. } => self.background,
+            Stage::Left => false,
+        }
     }
 
     /// The sockets on which something may happen.
@@ -301,7 +344,7 @@ impl Job {
                 all
             }
             Stage::Serving { bridge, .. } => vec![bridge.as_fd()],
-            Stage::Released => Vec::new(),
+            Stage::Left => Vec::new(),
         }
     }
 
@@ -352,11 +395,12 @@ impl Job {
         match known {
             None => Vec::new(),
             Some((Greeting::NoManager, _)) => vec![Event::NoManager],
-            Some((Greeting::Ready, bridge)) => {
+            Some((Greeting::Ready(pid), bridge)) => {
                 let _ = bridge.set_nonblocking(false);
                 let _ = bridge.set_nodelay(true);
                 let _ = bridge.set_write_timeout(Some(PATIENCE));
-                self.stage = Stage::Serving { bridge, framer: Framer::default() };
+                let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+                self.stage = Stage::Serving { bridge, pid, framer: Framer::default() };
                 for (message, asker) in std::mem::take(&mut self.questions) {
                     self.ask(message, asker);
                 }
@@ -367,7 +411,7 @@ impl Job {
 
     /// Hears what the process manager answers.
     fn listen(&mut self) -> Vec<Event> {
-        let Stage::Serving { bridge, framer } = &mut self.stage else {
+        let Stage::Serving { bridge, framer, .. } = &mut self.stage else {
             return Vec::new();
         };
         let mut events = Vec::new();
@@ -391,14 +435,10 @@ impl Job {
             }
         }
         if broken {
+            self.broken = !self.finalized;
             self.hang_up();
-            events.push(Event::Broken);
-        } else if self.answers.is_empty() && self.release {
-            if self.finalized {
-                self.hang_up();
-            } else {
-                self.finalize();
-            }
+        } else if self.answers.is_empty() && self.finalized && self.of_its_own {
+            self.hang_up();
         }
         events
     }

@@ -26,6 +26,7 @@ mod job;
 mod launcher;
 mod pmi;
 mod preload;
+mod processes;
 mod program;
 mod shell;
 mod signals;
