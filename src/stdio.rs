@@ -49,7 +49,10 @@ impl Stdin {
             libc::S_IFREG => Stdin::File,
             _ if Path::new("/dev/null")
                 .metadata()
-                .is_ok_and(|null| null.rdev() == metadata.rdev()) => Stdin::DevNull,
+                .is_ok_and(|null| null.rdev() == metadata.rdev()) =>
+            {
+                Stdin::DevNull
+            }
             _ => Stdin::Device,
         }
     }

@@ -41,6 +41,12 @@ static int child(MPI_Comm parent, const char *word)
     for (int line = 1; line <= 3; line++)
         printf("hello from child %d of %d, line %d\n", rank + 1, size, line);
     fflush(stdout);
+    if (getenv("CHILD_READS")) {
+        int count = 0;
+        while (getchar() != EOF)
+            count++;
+        report("child_read=%d", count);
+    }
     report("child=%d of %d, %s", rank + 1, size, word);
     MPI_Barrier(parent); /* the parent is connected: MPICH 5 fails a spawn whose child has gone before */
     MPI_Comm_disconnect(&parent);

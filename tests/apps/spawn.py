@@ -24,6 +24,8 @@ def child(word):
     from mpi4py import MPI
 
     print(f"hello from child {MPI.COMM_WORLD.rank + 1} of {MPI.COMM_WORLD.size}", flush=True)
+    if "CHILD_READS" in os.environ:
+        report(f"child_read={len(sys.stdin.read())}")
     parent = MPI.Comm.Get_parent()
     parent.gather(square(MPI.COMM_WORLD.rank + 5), root=0)
     parent.Disconnect()
@@ -59,7 +61,7 @@ def main(how):
         children.Disconnect()
     report(f"squares={squares}")
     report("working=")
-    time.sleep(0.3)
+    time.sleep(1 if "CHILD_READS" in os.environ else 0.3)
 
     for line in sys.stdin:
         keep(line)
@@ -72,6 +74,7 @@ def main(how):
     report(f"same_stdin={'yes' if same else 'no'}")
     for fd in 0, 1, 2:
         report(f"nonblock_{fd}={'no' if os.get_blocking(fd) else 'yes'}")
+    report("end=")
 
 
 if __name__ == "__main__":

@@ -63,28 +63,5 @@ program spawn
 
 contains
 
-   ! Each process has a file of its own: Fortran's append is a seek, and two would write over each other.
-   subroutine report(fact)
-      character(len=*), intent(in) :: fact
-      character(len=1024) :: name
-      integer :: unit
-      call get_environment_variable('APP_REPORT', name)
-      open (newunit=unit, file=trim(name)//trim(who), position='append', action='write')
-      write (unit, '(a)') fact
-      close (unit)
-   end subroutine
-
-   ! A line of stdin.
-   subroutine keep(status)
-      integer, intent(out) :: status
-      character(len=1024) :: text, name
-      integer :: unit, length
-      read (5, '(a)', iostat=status, size=length, advance='no', pad='yes') text
-      if (is_iostat_eor(status)) status = 0
-      if (status /= 0) return
-      call get_environment_variable('APP_READ', name)
-      open (newunit=unit, file=name, position='append', action='write')
-      write (unit, '(a)') text(:length)
-      close (unit)
-   end subroutine
+   include 'report.inc'
 end program

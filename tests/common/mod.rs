@@ -169,6 +169,15 @@ impl Mpi {
         false
     }
 
+    /// What it launches behind a program's back.
+    pub fn launcher(&self) -> &'static str {
+        match self.name {
+            name if name == OPEN_MPI.name => "prte",
+            name if name == OPEN_MPI_4.name => "orted",
+            _ => "mpiexec",
+        }
+    }
+
     /// What its users set for it, beside PATH.
     fn settings(&self, command: &mut Command) {
         if self.name.starts_with("impi") {
@@ -224,6 +233,7 @@ impl Mpi {
         } else {
             command = Command::new(self.bin(mpicc));
             command.arg(app(source));
+            command.args(source.ends_with(".f90").then_some("-lgfortran"));
         }
         build(command, source, &format!("{}-{mpicc}", self.name))
     }
@@ -265,7 +275,8 @@ pub fn build(mut compiler: Command, source: &str, place: &str) -> PathBuf {
         .join(source)
         .with_extension("");
     let changed = |file: &Path| fs::metadata(file).and_then(|m| m.modified()).ok();
-    let sources = changed(&app(source)).max(changed(&app("report.h")));
+    let shared = ["report.h", "report.inc"].map(|name| changed(&app(name)));
+    let sources = shared.into_iter().fold(changed(&app(source)), Ord::max);
     if changed(&made).is_some_and(|made| Some(made) > sources) {
         return made;
     }

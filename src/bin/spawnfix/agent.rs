@@ -68,17 +68,28 @@ impl Handed {
         let settings: Vec<_> = words.by_ref().take_while(|word| word != "--").collect();
         // The library has complained of what is wrong.
         let (settings, _) = settings::parse(settings.iter().map(|word| word.as_bytes()));
-        Some(Handed { version, program, settings, file: words.next()?, argv: words.collect() })
+        Some(Handed {
+            version,
+            program,
+            settings,
+            file: words.next()?,
+            argv: words.collect(),
+        })
     }
 }
 
 /// Runs the agent with what stands behind `--agent`.
 pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(handed) = Handed::parse(words) else {
-        eprintln!("spawnfix: --agent is how the library calls this program; a user has no use for it");
+        eprintln!(
+            "spawnfix: --agent is how the library calls this program; a user has no use for it"
+        );
         return ExitCode::from(2);
     };
-    logging::start(handed.settings.log.as_deref(), handed.settings.log_file.as_deref());
+    logging::start(
+        handed.settings.log.as_deref(),
+        handed.settings.log_file.as_deref(),
+    );
     #[cfg(not(target_os = "linux"))]
     stdio::terminals::note();
     // A group in the background that writes to a terminal set to `tostop` would be stopped.
@@ -103,7 +114,7 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     };
     log::log!(
         isolation.level(),
-        "this process stands in for {name}; its program {}, is {whom}; {isolation}",
+        "this process stands in for {name}; its program {} is {whom}; {isolation}",
         program.pid
     );
     let environment = launchers_environment(&handed.settings);
@@ -175,17 +186,25 @@ fn become_launcher(handed: &Handed, environment: &[(OsString, Option<OsString>)]
 fn execute(handed: &Handed, changes: &[(OsString, Option<OsString>)]) -> io::Result<Infallible> {
     let changed = |name: &OsStr| changes.iter().any(|(changed, _)| changed == name);
     let kept = std::env::vars_os().filter(|(name, _)| !changed(name));
-    let set = changes.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
+    let set = changes
+        .iter()
+        .filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
     let variables = kept.chain(set).map(|(mut variable, value)| {
         variable.push("=");
         variable.push(value);
         variable
     });
     let strings = |words: &mut dyn Iterator<Item = OsString>| -> io::Result<Vec<CString>> {
-        words.map(|word| Ok(CString::new(word.into_vec())?)).collect()
+        words
+            .map(|word| Ok(CString::new(word.into_vec())?))
+            .collect()
     };
     let pointers = |strings: &[CString]| -> Vec<_> {
-        strings.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect()
+        strings
+            .iter()
+            .map(|word| word.as_ptr())
+            .chain([std::ptr::null()])
+            .collect()
     };
     let file = CString::new(handed.file.as_bytes())?;
     let words = strings(&mut handed.argv.iter().cloned())?;
@@ -202,9 +221,15 @@ fn execute(handed: &Handed, changes: &[(OsString, Option<OsString>)]) -> io::Res
 
 /// Closes what the program has open: a pipe of its own would seem never to end.
 fn close_all_else() {
-    let directory = if cfg!(target_os = "linux") { "/proc/self/fd" } else { "/dev/fd" };
+    let directory = if cfg!(target_os = "linux") {
+        "/proc/self/fd"
+    } else {
+        "/dev/fd"
+    };
     let open = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let numbers: Vec<i32> = open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let numbers: Vec<i32> = open
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
     for fd in numbers.into_iter().filter(|&fd| fd > 2) {
         // SAFETY: this process has opened nothing yet that it keeps; the directory's own descriptor is closed already.
         unsafe { libc::close(fd) };
@@ -264,8 +289,16 @@ impl Agent {
             }
         };
         // libmpi takes it for the name of its process group, which no other may have.
-        let name = format_args!("singleton_{}_{}", crate::job::host_name(), std::process::id()).to_string();
-        let time = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_micros();
+        let name = format_args!(
+            "singleton_{}_{}",
+            crate::job::host_name(),
+            std::process::id()
+        )
+        .to_string();
+        let time = std::time::UNIX_EPOCH
+            .elapsed()
+            .unwrap_or_default()
+            .as_micros();
         let info = format!("cmd=singinit_info versionok=yes stdio=no kvsname={name}_{time:x}\n");
         connection.write_all(info.as_bytes())?;
         Ok(Agent {
@@ -306,21 +339,30 @@ impl Agent {
         let connection = self.connection.as_ref().map(AsFd::as_fd);
         let end = self.program.end().filter(|_| !self.gone);
         let sockets: Vec<Vec<_>> = self.jobs.iter().map(Job::sockets).collect();
-        let watched = connection.into_iter().chain(sockets.iter().flatten().copied());
+        let watched = connection
+            .into_iter()
+            .chain(sockets.iter().flatten().copied());
         let watched = watched.chain(end).chain([self.signals.fd()]);
-        let mut fds: Vec<_> = watched.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+        let mut fds: Vec<_> = watched
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
         let restless = self
             .jobs
             .iter()
             .any(|job| job.is_starting() || job.ending.is_some() || job.status.is_some());
         let look = restless || end.is_none() && !self.gone;
-        let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
+        let tick = Timespec {
+            tv_sec: 0,
+            tv_nsec: i64::from(TICK.subsec_nanos()),
+        };
         // Interrupted is as good as ready.
         let _ = poll(&mut fds, look.then_some(&tick));
         let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
         let heard = connection.is_some() && ready.next() == Some(true);
-        let ready: Vec<Vec<bool>> =
-            sockets.iter().map(|sockets| ready.by_ref().take(sockets.len()).collect()).collect();
+        let ready: Vec<Vec<bool>> = sockets
+            .iter()
+            .map(|sockets| ready.by_ref().take(sockets.len()).collect())
+            .collect();
         drop(fds);
         drop(sockets);
         if heard {
@@ -376,14 +418,21 @@ impl Agent {
             // Hydra's (src/pm/hydra/lib/pmiserv_common.h).
             Request::GetMaxes => request.success(" kvsname_max=256 keylen_max=64 vallen_max=1024"),
             Request::AppNum => request.success(" appnum=0"),
-            Request::KvsName => request.success(format_args!(" kvsname=singleton_{}", std::process::id())),
+            Request::KvsName => {
+                request.success(format_args!(" kvsname=singleton_{}", std::process::id()))
+            }
             Request::Put { key, value } => {
                 self.keys.insert(key.to_vec(), value.to_vec());
                 request.success("")
             }
             Request::Get { key } => match self.keys.get(key) {
-                Some(value) => request.success(format_args!(" found=TRUE value={}", String::from_utf8_lossy(value))),
-                None if key == b"PMI_process_mapping" => request.success(" found=TRUE value=(vector,(0,1,1))"),
+                Some(value) => request.success(format_args!(
+                    " found=TRUE value={}",
+                    String::from_utf8_lossy(value)
+                )),
+                None if key == b"PMI_process_mapping" => {
+                    request.success(" found=TRUE value=(vector,(0,1,1))")
+                }
                 None => request.failure("key_not_found"),
             },
             Request::Barrier { tag } => match tag {
@@ -437,15 +486,25 @@ impl Agent {
         if let Some(job) = serving {
             let number = job.number;
             job.ask(message.clone(), Asker::Program);
-            self.pending = Some(Pending { message, job: number });
+            self.pending = Some(Pending {
+                message,
+                job: number,
+            });
             return;
         }
         self.started += 1;
         let number = self.started;
         let purpose = purpose(&message);
         let found = self.look_for_launchers();
-        self.pending = Some(Pending { message: message.clone(), job: number });
-        let mut questions: Vec<_> = self.published.iter().map(|name| (name.clone(), Asker::Agent)).collect();
+        self.pending = Some(Pending {
+            message: message.clone(),
+            job: number,
+        });
+        let mut questions: Vec<_> = self
+            .published
+            .iter()
+            .map(|name| (name.clone(), Asker::Agent))
+            .collect();
         questions.push((message, Asker::Program));
         let (mut candidates, last) = found;
         candidates.reverse();
@@ -475,7 +534,13 @@ impl Agent {
         // Where the program is now, as it may have changed its directory since its first spawn.
         let directory = self.program.directory();
         while let Some(candidate) = self.untried.get_mut(&number).and_then(Vec::pop) {
-            match Job::start(number, purpose, &candidate, directory.as_deref(), &self.environment) {
+            match Job::start(
+                number,
+                purpose,
+                &candidate,
+                directory.as_deref(),
+                &self.environment,
+            ) {
                 Ok(mut job) => {
                     for (message, asker) in questions {
                         job.ask(message, asker);
@@ -525,7 +590,13 @@ impl Agent {
             return;
         }
         self.warn_of_next(number, &launcher, how);
-        self.start_job(number, &purpose, questions, of_its_own, Some((launcher, how)));
+        self.start_job(
+            number,
+            &purpose,
+            questions,
+            of_its_own,
+            Some((launcher, how)),
+        );
     }
 
     fn job_said(&mut self, number: usize, event: Event) {
@@ -552,7 +623,11 @@ impl Agent {
 
     /// In a shell, at each spawn: jobs whose children have all ended are let go. There may be a thousand.
     fn leave_idle_jobs(&mut self, but: usize) {
-        let mut older = self.jobs.iter_mut().filter(|job| job.of_its_own && job.number != but).peekable();
+        let mut older = self
+            .jobs
+            .iter_mut()
+            .filter(|job| job.of_its_own && job.number != but)
+            .peekable();
         if older.peek().is_some() {
             let all = processes::all();
             older.for_each(|job| job.leave_if_idle(&all));
@@ -634,7 +709,9 @@ impl Agent {
         self.connection = None;
         self.pending = None;
         if self.finalized {
-            log::info!("the program has ended, after MPI_Finalize: what it spawned is free to go on");
+            log::info!(
+                "the program has ended, after MPI_Finalize: what it spawned is free to go on"
+            );
             for job in &mut self.jobs {
                 job.hang_up();
             }
@@ -675,7 +752,12 @@ impl Agent {
 
 /// What a job is for, in the log.
 fn purpose(message: &Message) -> String {
-    let word = |key| message.value(key).map(|value| Escaped(value).to_string()).unwrap_or_default();
+    let word = |key| {
+        message
+            .value(key)
+            .map(|value| Escaped(value).to_string())
+            .unwrap_or_default()
+    };
     match Request::of(message) {
         Request::Spawn => {
             let more = match message.number("totspawns") {

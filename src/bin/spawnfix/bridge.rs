@@ -17,7 +17,14 @@ use crate::pmi::{Framer, Message};
 /// failed: it ends the job.
 pub fn main() -> ExitCode {
     // What the process manager passes on of a terminal's signals is for the children.
-    for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2] {
+    for signal in [
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGTSTP,
+        libc::SIGHUP,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+    ] {
         // SAFETY: signal takes no pointers here.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
@@ -31,8 +38,11 @@ pub fn main() -> ExitCode {
 }
 
 fn run() -> io::Result<()> {
-    let address = env::var(Address::VARIABLE).ok().and_then(|text| Address::parse(&text));
-    let address = address.ok_or_else(|| io::Error::other(format!("{} is not set", Address::VARIABLE)))?;
+    let address = env::var(Address::VARIABLE)
+        .ok()
+        .and_then(|text| Address::parse(&text));
+    let address =
+        address.ok_or_else(|| io::Error::other(format!("{} is not set", Address::VARIABLE)))?;
     let mut agent = match host_name() {
         here if here == address.host => TcpStream::connect((Ipv4Addr::LOCALHOST, address.port))?,
         _ => TcpStream::connect((address.host.as_str(), address.port))?,
@@ -55,7 +65,9 @@ fn run() -> io::Result<()> {
 fn process_manager() -> Option<File> {
     let fd: i32 = env::var("PMI_FD").ok()?.parse().ok()?;
     // SAFETY: F_GETFD only asks; whoever sets PMI_FD leaves the process that descriptor, of which nobody else here knows.
-    unsafe { (fd > 2 && libc::fcntl(fd, libc::F_GETFD) >= 0).then(|| OwnedFd::from_raw_fd(fd).into()) }
+    unsafe {
+        (fd > 2 && libc::fcntl(fd, libc::F_GETFD) >= 0).then(|| OwnedFd::from_raw_fd(fd).into())
+    }
 }
 
 fn answer(manager: &mut File) -> io::Result<Message> {
@@ -79,7 +91,9 @@ fn pass_on(agent: &mut TcpStream, manager: File) -> io::Result<()> {
     let mut buffer = vec![0; 65536];
     loop {
         let mut fds = vec![PollFd::new(agent, PollFlags::IN)];
-        let polled = manager.as_ref().map(|manager| PollFd::from_borrowed_fd(manager.as_fd(), PollFlags::IN));
+        let polled = manager
+            .as_ref()
+            .map(|manager| PollFd::from_borrowed_fd(manager.as_fd(), PollFlags::IN));
         fds.extend(polled);
         match poll(&mut fds, None) {
             Err(rustix::io::Errno::INTR) => continue,

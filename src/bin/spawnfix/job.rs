@@ -77,7 +77,10 @@ impl fmt::Display for Address {
 
 /// This host's name, as others may know it.
 pub fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// The variables by which hydra is told of hosts to launch on (src/pm/hydra/lib/tools/bootstrap/external and
@@ -116,9 +119,17 @@ pub enum Asker {
 /// Where a job is on its way.
 enum Stage {
     /// mpiexec runs, and its bridge has not come.
-    Starting { listener: TcpListener, address: Address, strangers: Vec<Stranger> },
+    Starting {
+        listener: TcpListener,
+        address: Address,
+        strangers: Vec<Stranger>,
+    },
     /// The bridge is there.
-    Serving { bridge: TcpStream, pid: Option<Pid>, framer: Framer },
+    Serving {
+        bridge: TcpStream,
+        pid: Option<Pid>,
+        framer: Framer,
+    },
     /// The bridge is gone.
     Left,
 }
@@ -175,7 +186,11 @@ impl Job {
         environment: &[(OsString, Option<OsString>)],
     ) -> Result<Job, How> {
         let remote = HOSTS.iter().any(|name| std::env::var_os(name).is_some());
-        let here = if remote { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+        let here = if remote {
+            Ipv4Addr::UNSPECIFIED
+        } else {
+            Ipv4Addr::LOCALHOST
+        };
         let listener = TcpListener::bind((here, 0)).map_err(How::resources)?;
         listener.set_nonblocking(true).map_err(How::resources)?;
         let address = Address {
@@ -185,7 +200,10 @@ impl Job {
         };
         // Called by its path: hydra finds its proxy beside it.
         let mut command = Command::new(&candidate.file);
-        command.args(["-n", "1"]).arg(own_file().map_err(How::resources)?).arg("--bridge");
+        command
+            .args(["-n", "1"])
+            .arg(own_file().map_err(How::resources)?)
+            .arg("--bridge");
         command.env(Address::VARIABLE, address.to_string());
         for (name, value) in environment {
             match value {
@@ -225,7 +243,11 @@ impl Job {
             purpose: purpose.to_owned(),
             launcher: candidate.file.clone(),
             pid,
-            stage: Stage::Starting { listener, address, strangers: Vec::new() },
+            stage: Stage::Starting {
+                listener,
+                address,
+                strangers: Vec::new(),
+            },
             questions: Vec::new(),
             answers: VecDeque::new(),
             of_its_own: false,
@@ -257,13 +279,19 @@ impl Job {
     /// Lets it go if all its processes but mpiexec's own and the bridge have ended: nothing more will come of it. A job on
     /// other hosts may not be known so well, and stays until the program ends.
     pub fn leave_if_idle(&mut self, all: &HashMap<Pid, Process>) {
-        let Stage::Serving { pid: Some(bridge), .. } = self.stage else {
+        let Stage::Serving {
+            pid: Some(bridge), ..
+        } = self.stage
+        else {
             return;
         };
         let mut chain: Vec<_> = processes::ancestors(all, bridge).collect();
         chain.push(bridge);
         let own = |process: &Process| chain.contains(&process.pid);
-        if self.answers.is_empty() && chain.contains(&self.pid) && processes::descendants(all, self.pid).iter().all(own) {
+        if self.answers.is_empty()
+            && chain.contains(&self.pid)
+            && processes::descendants(all, self.pid).iter().all(own)
+        {
             self.finalize();
         }
     }
@@ -338,7 +366,11 @@ impl Job {
     pub fn sockets(&self) -> Vec<rustix::fd::BorrowedFd<'_>> {
         use rustix::fd::AsFd;
         match &self.stage {
-            Stage::Starting { listener, strangers, .. } => {
+            Stage::Starting {
+                listener,
+                strangers,
+                ..
+            } => {
                 let mut all = vec![listener.as_fd()];
                 all.extend(strangers.iter().map(|stranger| stranger.stream.as_fd()));
                 all
@@ -359,7 +391,12 @@ impl Job {
 
     /// Sees to who comes, until the one comes who knows the key.
     fn receive(&mut self, ready: &[bool]) -> Vec<Event> {
-        let Stage::Starting { listener, address, strangers } = &mut self.stage else {
+        let Stage::Starting {
+            listener,
+            address,
+            strangers,
+        } = &mut self.stage
+        else {
             return Vec::new();
         };
         let mut known = None;
@@ -378,7 +415,9 @@ impl Job {
                     _ => return false,
                 }
                 if byte == *b"\n" || stranger.said.len() > 100 {
-                    known = address.greeted(&stranger.said).zip(stranger.stream.try_clone().ok());
+                    known = address
+                        .greeted(&stranger.said)
+                        .zip(stranger.stream.try_clone().ok());
                     return false;
                 }
             }
@@ -389,7 +428,11 @@ impl Job {
                 break;
             };
             if stream.set_nonblocking(true).is_ok() {
-                strangers.push(Stranger { stream, said: Vec::new(), since: Instant::now() });
+                strangers.push(Stranger {
+                    stream,
+                    said: Vec::new(),
+                    since: Instant::now(),
+                });
             }
         }
         match known {
@@ -400,7 +443,11 @@ impl Job {
                 let _ = bridge.set_nodelay(true);
                 let _ = bridge.set_write_timeout(Some(PATIENCE));
                 let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-                self.stage = Stage::Serving { bridge, pid, framer: Framer::default() };
+                self.stage = Stage::Serving {
+                    bridge,
+                    pid,
+                    framer: Framer::default(),
+                };
                 for (message, asker) in std::mem::take(&mut self.questions) {
                     self.ask(message, asker);
                 }

@@ -67,13 +67,19 @@ impl fmt::Display for How {
             // The file is there: what is not is the interpreter that its first line names.
             How::NotRun(libc::ENOENT) => f.write_str("can't be run: its interpreter is not there"),
             How::NotRun(libc::EACCES) => f.write_str("can't be run: it is not executable"),
-            How::NotRun(errno) => write!(f, "can't be run ({})", io::Error::from_raw_os_error(*errno)),
+            How::NotRun(errno) => {
+                write!(f, "can't be run ({})", io::Error::from_raw_os_error(*errno))
+            }
             How::OpenMpis => f.write_str("is Open MPI's"),
             How::Exited(status) => write!(f, "ended with exit status {status} before it answered"),
             How::Killed(signal) => write!(f, "was killed by signal {signal} before it answered"),
             How::NoManager => f.write_str("is no process manager that speaks PMI-1"),
             How::Resources(errno) => {
-                write!(f, "could not be started ({})", io::Error::from_raw_os_error(*errno))
+                write!(
+                    f,
+                    "could not be started ({})",
+                    io::Error::from_raw_os_error(*errno)
+                )
             }
         }
     }
@@ -115,7 +121,10 @@ impl Found {
         };
         let known = |other: &Path| other.canonicalize().ok() == file.canonicalize().ok();
         if !metadata.is_file()
-            || self.candidates.iter().any(|candidate| known(&candidate.file))
+            || self
+                .candidates
+                .iter()
+                .any(|candidate| known(&candidate.file))
             || self.unfit.iter().any(|(unfit, _)| known(unfit))
         {
             return;
@@ -142,7 +151,9 @@ fn is_open_mpis(file: &Path) -> bool {
     let name = real.file_name().unwrap_or_default().as_bytes();
     match name {
         b"mpiexec" | b"mpirun" => real.with_file_name("ompi_info").exists(),
-        _ => name.ends_with(b"prterun") || name.ends_with(b"orterun") || name.ends_with(b".openmpi"),
+        _ => {
+            name.ends_with(b"prterun") || name.ends_with(b"orterun") || name.ends_with(b".openmpi")
+        }
     }
 }
 
@@ -166,7 +177,9 @@ impl fmt::Display for Failure<'_> {
             write!(f, "; this program has {mpi}")?;
         }
         match self.last {
-            Some((_, How::OpenMpis)) => f.write_str(": put the mpiexec of the program's own MPI on PATH")?,
+            Some((_, How::OpenMpis)) => {
+                f.write_str(": put the mpiexec of the program's own MPI on PATH")?
+            }
             None | Some((_, How::NotRun(_))) => {
                 f.write_str(": put the directory with the mpiexec of the program's MPI on PATH")?;
             }
@@ -217,14 +230,21 @@ mod tests {
             ("own/bin/mpiexec", "the one of the program's own libmpi"),
             ("two/mpiexec.hydra", "MPICH's by its name on PATH"),
         ];
-        let candidates = candidates.map(|(file, why)| Candidate { file: at(file), why });
+        let candidates = candidates.map(|(file, why)| Candidate {
+            file: at(file),
+            why,
+        });
         assert_eq!(found.candidates, candidates);
         let unfit = [
             (at("plain/mpiexec"), How::NotRun(libc::EACCES)),
             (at("open/mpiexec"), How::OpenMpis),
         ];
         assert_eq!(found.unfit, unfit);
-        assert!(find(Some(OsStr::new("/no/such")), None).candidates.is_empty());
+        assert!(
+            find(Some(OsStr::new("/no/such")), None)
+                .candidates
+                .is_empty()
+        );
     }
 
     #[test]

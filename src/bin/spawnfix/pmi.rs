@@ -24,7 +24,12 @@ impl Message {
 
     /// What stands behind `cmd=` or `mcmd=`.
     pub fn command(&self) -> &[u8] {
-        let (_, rest) = self.0.split_at(self.0.iter().position(|&byte| byte == b'=').map_or(0, |at| at + 1));
+        let (_, rest) = self.0.split_at(
+            self.0
+                .iter()
+                .position(|&byte| byte == b'=')
+                .map_or(0, |at| at + 1),
+        );
         let end = rest.iter().position(|byte| b" \n".contains(byte));
         &rest[..end.unwrap_or(rest.len())]
     }
@@ -73,10 +78,17 @@ pub enum Request<'a> {
     UniverseSize,
     AppNum,
     KvsName,
-    Put { key: &'a [u8], value: &'a [u8] },
-    Get { key: &'a [u8] },
+    Put {
+        key: &'a [u8],
+        value: &'a [u8],
+    },
+    Get {
+        key: &'a [u8],
+    },
     /// PMI 1.2: `group` is `NAME:TAG`, and the answer tells the tag.
-    Barrier { tag: Option<&'a [u8]> },
+    Barrier {
+        tag: Option<&'a [u8]>,
+    },
     Publish,
     Unpublish,
     Lookup,

@@ -27,7 +27,9 @@ impl Process {
 pub fn all() -> HashMap<Pid, Process> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
-    pids.filter_map(look).map(|process| (process.pid, process)).collect()
+    pids.filter_map(look)
+        .map(|process| (process.pid, process))
+        .collect()
 }
 
 /// This one, if it lives: proc(5).

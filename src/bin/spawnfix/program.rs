@@ -39,7 +39,9 @@ impl Program {
     }
 
     fn proc(&self, name: &str) -> PathBuf {
-        Path::new("/proc").join(self.pid.as_raw_nonzero().to_string()).join(name)
+        Path::new("/proc")
+            .join(self.pid.as_raw_nonzero().to_string())
+            .join(name)
     }
 
     /// Its command line.
@@ -47,7 +49,9 @@ impl Program {
         let line = fs::read(self.proc("cmdline")).unwrap_or_default();
         let line = line.strip_suffix(b"\0").unwrap_or(&line);
         let words = line.split(|&byte| byte == 0);
-        words.map(|word| OsString::from_vec(word.to_vec())).collect()
+        words
+            .map(|word| OsString::from_vec(word.to_vec()))
+            .collect()
     }
 
     /// What it has on fd 0. Since 4.3.2, MPICH's forked child has that closed.
@@ -72,7 +76,15 @@ impl Program {
             // libmpi.so.12, libmpich.so.12, libmpi_abi.so.0, Cray's libmpi_gnu.so.12, a wheel's libmpi-d26c8c51.so.12.
             let rest = name.strip_prefix(b"libmpi").unwrap_or_default();
             let rest = rest.strip_prefix(b"ch").unwrap_or(rest);
-            let kin = [&b".so"[..], b"_abi", b"-", b"_gnu", b"_intel", b"_cray", b"_nvidia"];
+            let kin = [
+                &b".so"[..],
+                b"_abi",
+                b"-",
+                b"_gnu",
+                b"_intel",
+                b"_cray",
+                b"_nvidia",
+            ];
             kin.iter().any(|kin| rest.starts_with(kin))
         });
         libraries.next().map(Path::to_owned)

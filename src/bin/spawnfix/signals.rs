@@ -65,8 +65,14 @@ impl Signals {
     pub fn heard(&mut self) -> Vec<Signal> {
         let mut buffer = [0; 256];
         while self.wakes.read(&mut buffer).is_ok_and(|count| count > 0) {}
-        let raised = self.raised.iter().filter(|(_, flag)| flag.swap(false, Ordering::AcqRel));
-        raised.map(|(signal, _)| *signal).filter(|signal| *signal != Signal::CHILD).collect()
+        let raised = self
+            .raised
+            .iter()
+            .filter(|(_, flag)| flag.swap(false, Ordering::AcqRel));
+        raised
+            .map(|(signal, _)| *signal)
+            .filter(|signal| *signal != Signal::CHILD)
+            .collect()
     }
 }
 
