@@ -3,22 +3,34 @@
 //! All of this runs between fork and exec, in the child of a program that may have threads: nothing allocates, takes a lock
 //! or asks the dynamic linker for a symbol.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
+use std::sync::OnceLock;
 
 use libc::{c_char, c_int};
 use log::Level;
 
 use crate::launch::Launch;
 use crate::logging::{self, Escaped};
+use crate::mpi::Mpi;
 use crate::{guard, settings, stdio};
 
 /// The agent's file name, and where it is looked for from the library's directory.
 const PLACES: [&[u8]; 3] = [b"spawnfix", b"../bin/spawnfix", b"../../bin/spawnfix"];
 
 /// How the agent is called: `spawnfix --agent VERSION PROGRAM [NAME=VALUE…] -- FILE ARGV…`: the program's process id, the
-/// settings, and all of the launch behind the `--`.
+/// settings and its MPI, and all of the launch behind the `--`.
 const AGENT: &CStr = c"--agent";
+
+/// `MPI=` and what the program's MPI calls itself, if it was asked: for the agent's messages.
+static MPI: OnceLock<CString> = OnceLock::new();
+
+/// In the program: takes note of the MPI that it has.
+pub fn note_mpi(mpi: &Mpi) {
+    if let Ok(word) = CString::new(format!("MPI={mpi}")) {
+        let _ = MPI.set(word);
+    }
+}
 
 /// As many words as a launch may have to be handed over. Open MPI's have twenty.
 const MOST_WORDS: usize = 128;
@@ -83,8 +95,11 @@ fn become_agent(file: &CStr, arguments: Arguments) {
     // SAFETY: getppid has no arguments and cannot fail.
     let program = Decimal::of(unsafe { libc::getppid() });
     let own = [c"spawnfix", AGENT, VERSION, program.text()].into_iter();
-    let settings = settings::words().iter().map(|word| word.as_c_str());
-    let words = own.chain(settings).chain([c"--", file]).map(CStr::as_ptr);
+    let known = settings::words().iter().chain(MPI.get());
+    let words = own
+        .chain(known.map(|word| word.as_c_str()))
+        .chain([c"--", file])
+        .map(CStr::as_ptr);
     let mut words = words.chain(arguments.pointers());
     // The last place stays null.
     for (place, word) in argv[..MOST_WORDS - 1].iter_mut().zip(&mut words) {

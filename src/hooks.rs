@@ -185,6 +185,7 @@ impl Spawn {
             };
             let decision = decision::decide(&facts);
             log::info!("{name}: {facts}; {decision}");
+            handover::note_mpi(&facts.mpi);
             (decision.guard == Guard::Call)
                 .then(|| guard_call(name))
                 .flatten()

@@ -56,6 +56,8 @@ struct Handed {
     version: OsString,
     program: Option<Pid>,
     settings: Settings,
+    /// What the program's MPI calls itself, if the library knows.
+    mpi: Option<String>,
     file: OsString,
     argv: Vec<OsString>,
 }
@@ -66,12 +68,17 @@ impl Handed {
         let version = words.next()?;
         let program = words.next()?.to_str()?.parse().ok().and_then(Pid::from_raw);
         let settings: Vec<_> = words.by_ref().take_while(|word| word != "--").collect();
+        let mpi = settings
+            .iter()
+            .find_map(|word| word.to_str()?.strip_prefix("MPI="));
+        let mpi = mpi.map(str::to_owned);
         // The library has complained of what is wrong.
         let (settings, _) = settings::parse(settings.iter().map(|word| word.as_bytes()));
         Some(Handed {
             version,
             program,
             settings,
+            mpi,
             file: words.next()?,
             argv: words.collect(),
         })
@@ -128,7 +135,7 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     }
     match launch {
         Launch::Mpiexec { port } => {
-            match Agent::connect(program, port, why.is_some(), environment) {
+            match Agent::connect(program, port, why.is_some(), handed.mpi, environment) {
                 Ok(mut agent) => {
                     agent.run();
                     ExitCode::SUCCESS
@@ -250,6 +257,7 @@ struct Agent {
     /// PMI's subversion, as the program's libmpi speaks it.
     subversion: u32,
     shell: bool,
+    mpi: Option<String>,
     environment: Vec<(OsString, Option<OsString>)>,
     keys: HashMap<Vec<u8>, Vec<u8>>,
     signals: Signals,
@@ -273,6 +281,7 @@ impl Agent {
         program: Program,
         port: u16,
         shell: bool,
+        mpi: Option<String>,
         environment: Vec<(OsString, Option<OsString>)>,
     ) -> io::Result<Agent> {
         let signals = Signals::new()?;
@@ -309,6 +318,7 @@ impl Agent {
             framer,
             subversion: greeting.number("pmi_subversion").unwrap_or(1),
             shell,
+            mpi,
             environment,
             keys: HashMap::new(),
             signals,
@@ -562,7 +572,7 @@ impl Agent {
         let path = std::env::var_os("PATH");
         let failure = Failure {
             last: last.as_ref().map(|(file, how)| (file.as_path(), *how)),
-            mpi: self.program.mpi(),
+            mpi: self.mpi.clone(),
             path: path.as_deref(),
         };
         let failure = failure.to_string();

@@ -89,16 +89,4 @@ impl Program {
         });
         libraries.next().map(Path::to_owned)
     }
-
-    /// Its MPI's name and version.
-    pub fn mpi(&self) -> Option<String> {
-        let file = self.libmpi()?;
-        let bytes = fs::read(file).ok()?;
-        // PLACEHOLDER until merge
-        let find = |mark: &[u8]| bytes.windows(mark.len()).position(|w| w == mark);
-        if find(b"Intel(R) MPI Library").is_some() {
-            return Some("Intel MPI".into());
-        }
-        Some("MPICH".into())
-    }
 }
