@@ -321,10 +321,7 @@ fn ctrl_c_spares_what_was_spawned(kind: Kind) {
         let program = kind.program(mpi).library(true);
         let report = interrupt_and_ask(kind, program.env("SPAWNFIX_INTERACTIVE", "1"));
         check_interrupted(&report, TIMES);
-        report.check(
-            mpi.name == OPEN_MPI_4.name || report.log.contains("gets a process group of its own"),
-            "the log tells it",
-        );
+        report.check(report.log.contains("is a shell ("), "the log tells it");
     });
 }
 
@@ -407,6 +404,8 @@ enum Event {
     CtrlBackslash,
     CtrlZ,
     Fg,
+    ChildCrashes,
+    ChildAborts,
     TerminalClosed,
     Term,
     Kill,
@@ -416,7 +415,7 @@ enum Event {
 use Event::*;
 
 /// What happens to one shell, one after the other, and how README calls it.
-const STORIES: [&[(Event, &str)]; 7] = [
+const STORIES: [&[(Event, &str)]; 9] = [
     &[
         (CtrlC, "Ctrl-C"),
         (SecondCtrlC, "a second Ctrl-C"),
@@ -424,6 +423,8 @@ const STORIES: [&[(Event, &str)]; 7] = [
     ],
     &[(CtrlBackslash, r"Ctrl-\")],
     &[(CtrlZ, "Ctrl-Z"), (Fg, "`fg` after it")],
+    &[(ChildCrashes, "the child crashes")],
+    &[(ChildAborts, "the child calls MPI_Abort")],
     &[(TerminalClosed, "the terminal is closed")],
     &[(Term, "`kill -TERM` of the shell")],
     &[(Kill, "`kill -KILL` of the shell")],
@@ -435,34 +436,47 @@ const LEFT: &str = "launcher, child";
 const NOBODY: &str = "nobody";
 const STOPPED: &str = " (stopped)";
 
-/// Who lives after an event; with SPAWNFIX_INTERACTIVE=1, or without the library.
-fn who_should(mpi: Mpi, event: Event, interactive: bool) -> &'static str {
+/// How the program is run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Run {
+    Bare,
+    /// With the library, which sees that it is no shell.
+    NoShell,
+    /// With the library, and SPAWNFIX_INTERACTIVE=1.
+    Shell,
+}
+
+const RUNS: [Run; 3] = [Run::Bare, Run::NoShell, Run::Shell];
+
+/// Who lives after an event.
+fn who_should(mpi: Mpi, event: Event, run: Run) -> &'static str {
     let intel = mpi.name == INTEL_MPI.name;
-    // Version 4's launcher has a session of its own.
-    let interactive = interactive || mpi.name == OPEN_MPI_4.name;
+    let shell = run == Run::Shell;
     if mpi.product == OPEN_MPI.product {
+        // Version 4's launcher has a session of its own.
+        let apart = shell || mpi.name == OPEN_MPI_4.name;
         return match event {
             CtrlC | SecondCtrlC | Fg => ALL,
-            ThirdCtrlC if interactive => ALL,
+            ThirdCtrlC if apart => ALL,
             ThirdCtrlC => "shell",
-            CtrlZ if interactive => "shell (stopped), launcher, child",
+            CtrlZ if apart => "shell (stopped), launcher, child",
             CtrlZ => "shell (stopped), launcher, child (stopped)",
+            ChildCrashes | ChildAborts if mpi.name == OPEN_MPI_4.name => "shell, launcher",
             _ => NOBODY,
         };
     }
     match event {
-        CtrlC | SecondCtrlC | ThirdCtrlC if interactive => ALL,
+        CtrlC | SecondCtrlC | ThirdCtrlC if shell => ALL,
         CtrlC | SecondCtrlC | ThirdCtrlC => NOBODY,
-        CtrlBackslash if intel && interactive => LEFT,
-        CtrlBackslash => NOBODY,
-        CtrlZ if interactive => "shell (stopped), launcher, child",
+        CtrlZ if shell => "shell (stopped), launcher, child",
         CtrlZ if intel => "shell (stopped), launcher, child (stopped)",
         CtrlZ => "shell (stopped), launcher (stopped), child",
         Fg => ALL,
-        TerminalClosed if interactive => LEFT,
-        TerminalClosed => NOBODY,
-        Term | Kill if intel => LEFT,
-        Term | Kill => NOBODY,
+        // Its mpiexec does not mind.
+        ChildAborts if mpi.name == MPICH_4_1_3.name => "shell, launcher",
+        ChildCrashes | ChildAborts if shell => "shell",
+        Term | Kill if intel && run == Run::Bare => LEFT,
+        CtrlBackslash | ChildCrashes | ChildAborts | TerminalClosed | Term | Kill => NOBODY,
         // There the shell waits for its child in MPI_Finalize.
         Exit if intel => ALL,
         Exit => LEFT,
@@ -470,9 +484,11 @@ fn who_should(mpi: Mpi, event: Event, interactive: bool) -> &'static str {
 }
 
 /// Lets these happen, and tells who lives after each. Nothing is typed while there is a launcher that may take it.
-fn happen(mpi: Mpi, interactive: bool, events: &[(Event, &str)]) -> Vec<String> {
+fn happen(mpi: Mpi, run: Run, events: &[(Event, &str)]) -> Vec<String> {
     let mut sitting = Sitting::start(mpi, "", |bash| {
-        bash.library(interactive).env("SPAWNFIX_INTERACTIVE", "1")
+        let interactive = if run == Run::Shell { "1" } else { "auto" };
+        bash.library(run != Run::Bare)
+            .env("SPAWNFIX_INTERACTIVE", interactive)
     });
     let mut seen = Vec::new();
     let mut asked = 0;
@@ -491,12 +507,14 @@ fn happen(mpi: Mpi, interactive: bool, events: &[(Event, &str)]) -> Vec<String> 
                 sitting.bash_prompts(|sitting| sitting.session.key(CTRL_Z));
             }
             Fg => sitting.bash("fg"),
+            ChildCrashes => sitting.tell("crash"),
+            ChildAborts => sitting.tell("abort"),
             TerminalClosed => sitting.session.hang_up(),
             Term => sitting.kill(libc::SIGTERM),
             Kill => sitting.kill(libc::SIGKILL),
             Exit => sitting.tell("exit"),
         }
-        let mut who = sitting.become_of(who_should(mpi, event, interactive));
+        let mut who = sitting.become_of(who_should(mpi, event, run));
         if who == ALL && event != Exit {
             asked += 1;
             if !sitting.ask(asked) {
@@ -515,7 +533,8 @@ fn in_words(event: Event, who: &str) -> String {
         ALL => "all live".to_owned(),
         NOBODY => "all end".to_owned(),
         LEFT => "mpiexec and child are left".to_owned(),
-        "shell" => "the child is killed".to_owned(),
+        "shell" if event == ThirdCtrlC => "the child is killed".to_owned(),
+        "shell" | "shell, launcher" => "the shell lives".to_owned(),
         _ if who.contains(STOPPED) => {
             let stopped = who.split(", ").filter_map(|one| one.strip_suffix(STOPPED));
             let stopped: Vec<_> = stopped.collect();
@@ -528,8 +547,8 @@ fn in_words(event: Event, who: &str) -> String {
 }
 
 /// README's table, MPIs of which the same was seen side by side in a column.
-fn table(seen: &[(Mpi, [Vec<String>; 2])]) -> String {
-    let mut columns: Vec<(String, &[Vec<String>; 2])> = Vec::new();
+fn table(seen: &[(Mpi, Vec<Vec<String>>)]) -> String {
+    let mut columns: Vec<(String, &[Vec<String>])> = Vec::new();
     for (mpi, all) in seen {
         let name = match mpi.name {
             name if name == INTEL_MPI.name => "Intel MPI",
@@ -537,30 +556,37 @@ fn table(seen: &[(Mpi, [Vec<String>; 2])]) -> String {
             name if name == OPEN_MPI.name => "Open MPI 5.0",
             _ => mpi.product,
         };
-        match columns.iter_mut().find(|(_, other)| *other == all) {
+        match columns.iter_mut().find(|(_, other)| other == all) {
             Some((names, _)) => {
                 write!(names, ", {}", name.replace("MPICH ", "")).expect("a String takes all")
             }
             None => columns.push((name.to_owned(), all)),
         }
     }
+    // Each run that differs from the one before it.
+    let shown = |runs: &[Vec<String>]| -> Vec<usize> {
+        let differs = |at: &usize| *at == 0 || runs[*at] != runs[*at - 1];
+        (0..runs.len()).filter(differs).collect()
+    };
     let mut table = "| what happens |".to_owned();
-    for (name, [without, with]) in &columns {
-        table += &if without == with {
-            format!(" {name}, either way |")
-        } else {
-            format!(" {name} | with `-i` |")
-        };
+    for (name, runs) in &columns {
+        for run in shown(runs) {
+            table += &match (RUNS[run], shown(runs).len()) {
+                (Run::Bare, 1) => format!(" {name}, however it is run |"),
+                (Run::Bare, _) => format!(" {name} |"),
+                (Run::NoShell, _) => " with spawnfix |".to_owned(),
+                (Run::Shell, _) => " in a shell |".to_owned(),
+            };
+        }
     }
     let count = table.matches('|').count() - 1;
     table += "\n|";
     table += &" --- |".repeat(count);
     for (row, (event, name)) in STORIES.iter().copied().flatten().enumerate() {
         table += &format!("\n| {name} |");
-        for (_, [without, with]) in &columns {
-            table += &format!(" {} |", in_words(*event, &without[row]));
-            if without != with {
-                table += &format!(" {} |", in_words(*event, &with[row]));
+        for (_, runs) in &columns {
+            for run in shown(runs) {
+                table += &format!(" {} |", in_words(*event, &runs[run][row]));
             }
         }
     }
@@ -571,35 +597,34 @@ fn table(seen: &[(Mpi, [Vec<String>; 2])]) -> String {
 fn who_lives_and_who_goes() {
     let seen = side_by_side(&JOBS, |mpi| {
         // Most of it is waiting to see who stays.
-        let both = thread::scope(|scope| {
-            let both = [false, true].map(|interactive| {
+        let runs = thread::scope(|scope| {
+            let runs = RUNS.map(|run| {
                 let parts = STORIES.chunks(3).map(|stories| {
                     let all = move || {
-                        let seen = stories
-                            .iter()
-                            .flat_map(|events| happen(mpi, interactive, events));
+                        let seen = stories.iter().flat_map(|events| happen(mpi, run, events));
                         seen.collect::<Vec<_>>()
                     };
                     scope.spawn(all)
                 });
                 parts.collect::<Vec<_>>()
             });
-            both.map(|parts| parts.into_iter().flat_map(outcome).collect())
+            let all = runs.map(|parts| parts.into_iter().flat_map(outcome).collect());
+            Vec::from(all)
         });
-        (mpi, both)
+        (mpi, runs)
     });
     let table = table(&seen);
     println!("{table}");
     fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/who-lives.md"), table).expect("it is cargo's");
 
-    for (mpi, both) in &seen {
-        for (interactive, all) in [false, true].into_iter().zip(both) {
+    for (mpi, runs) in &seen {
+        for (run, all) in RUNS.into_iter().zip(runs) {
             let events = STORIES.iter().copied().flatten();
             for ((event, name), who) in events.zip(all) {
                 assert_eq!(
                     who,
-                    who_should(*mpi, *event, interactive),
-                    "{}, SPAWNFIX_INTERACTIVE {interactive}: {name}",
+                    who_should(*mpi, *event, run),
+                    "{}, {run:?}: {name}",
                     mpi.name
                 );
             }

@@ -5,6 +5,8 @@
  * work   works until it is interrupted, a minute at most
  * ask    asks the child, over MPI, and reports whether it answers
  * rest   does nothing for a second
+ * crash  has the child crash: SIGSEGV
+ * abort  has the child call MPI_Abort
  * leave  ends the child's work, and leaves
  * finish is done with MPI, while the child works on
  * exit   is done with MPI and leaves, while the child works on; so does the end of stdin
@@ -65,11 +67,17 @@ static int hear(MPI_Comm from, int for_ever)
     return -1;
 }
 
+enum { LEAVE = 0, CRASH = 1000000, ABORT };
+
 static int child(MPI_Comm parent)
 {
     report_preload();
     report("child=%d", (int)getpid());
-    for (int word; (word = hear(parent, 1)) > 0;) {
+    for (int word; (word = hear(parent, 1)) > LEAVE;) {
+        if (word == CRASH)
+            raise(SIGSEGV);
+        if (word == ABORT)
+            MPI_Abort(MPI_COMM_WORLD, 3);
         printf("the child was asked %d\n", word);
         fflush(stdout);
         word = -word;
@@ -97,10 +105,15 @@ static void work(void)
     report(interrupted ? "interrupted=" : "never_interrupted=");
 }
 
-static void leave(void)
+static void tell(int word)
 {
-    int end = 0;
-    MPI_Send(&end, 1, MPI_INT, 0, 0, team);
+    int there;
+    MPI_Send(&word, 1, MPI_INT, 0, 0, team);
+    /* MPICH 4.1 and 4.2 push a last message only inside MPI calls. */
+    for (int i = 0; i < 60; i++) {
+        MPI_Iprobe(0, 0, team, &there, MPI_STATUS_IGNORE);
+        usleep(5000);
+    }
 }
 
 /* Does what it is told. 0: to leave. */
@@ -114,7 +127,11 @@ static int obey(char *words)
         else if (!strcmp(word, "rest"))
             sleep(1);
         else if (!strcmp(word, "leave"))
-            return leave(), 0;
+            return tell(LEAVE), 0;
+        else if (!strcmp(word, "crash"))
+            tell(CRASH);
+        else if (!strcmp(word, "abort"))
+            tell(ABORT);
         else if (!strcmp(word, "exit"))
             return 0;
         else if (!strcmp(word, "finish"))

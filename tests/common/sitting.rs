@@ -112,9 +112,16 @@ impl Sitting {
         self.find(|process| part(process) == Some(Part::Shell))
     }
 
-    /// The process that libmpi launched.
+    /// The process that libmpi launched: the agent.
+    pub fn agent(&self) -> Option<i32> {
+        self.find(|process| part(process) == Some(Part::Agent))
+    }
+
+    /// The mpiexec that serves it.
     pub fn mpiexec(&self) -> Option<i32> {
-        self.find(|process| process.command.contains("-pmi_args"))
+        self.find(|process| {
+            process.command.ends_with("spawnfix --bridge") && process.command.contains("mpiexec")
+        })
     }
 
     fn find(&self, which: impl Fn(&Process) -> bool) -> Option<i32> {
@@ -148,7 +155,8 @@ impl Sitting {
         });
         let living: Vec<_> = living.collect();
         if living.is_empty() {
-            return "nobody".to_owned();
+            let agent = all.iter().any(|process| part(process) == Some(Part::Agent));
+            return if agent { "the agent" } else { "nobody" }.to_owned();
         }
         living.join(", ")
     }
@@ -178,9 +186,11 @@ impl Sitting {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Part {
     Shell,
-    /// mpiexec and its proxies; prte.
+    /// mpiexec, its proxies and the bridge; prte.
     Launcher,
     Child,
+    /// It lives as long as anybody else does.
+    Agent,
 }
 
 fn part(process: &Process) -> Option<Part> {
@@ -189,7 +199,9 @@ fn part(process: &Process) -> Option<Part> {
         Some(Part::Child)
     } else if command.ends_with("/shell") {
         Some(Part::Shell)
-    } else if ["mpiexec", "hydra_pmi_proxy", "prte", "orted"]
+    } else if command.starts_with("spawnfix --agent") {
+        Some(Part::Agent)
+    } else if ["mpiexec", "hydra_", "spawnfix --bridge", "prte", "orted"]
         .iter()
         .any(|name| command.contains(name))
     {

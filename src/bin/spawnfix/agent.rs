@@ -29,7 +29,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions};
@@ -273,6 +273,8 @@ struct Agent {
     finalized: bool,
     /// The program is gone.
     gone: bool,
+    /// When the terminal was closed.
+    hung_up: Option<Instant>,
 }
 
 impl Agent {
@@ -330,6 +332,7 @@ impl Agent {
             published: Vec::new(),
             finalized: false,
             gone: false,
+            hung_up: None,
         })
     }
 
@@ -343,6 +346,11 @@ impl Agent {
             self.look_after_jobs();
             if !self.gone && self.program.is_gone() {
                 self.program_ended();
+            }
+            // Intel's libmpi survives the signal, and waits in MPI_Finalize for children that are gone. Without us the
+            // program would have been killed at once.
+            if !self.gone && self.hung_up.is_some_and(|since| since.elapsed() > GRACE) {
+                self.end_program();
             }
         }
     }
@@ -363,7 +371,7 @@ impl Agent {
             .jobs
             .iter()
             .any(|job| job.is_starting() || job.ending.is_some() || job.status.is_some());
-        let look = restless || end.is_none() && !self.gone;
+        let look = restless || (end.is_none() || self.hung_up.is_some()) && !self.gone;
         let tick = Timespec {
             tv_sec: 0,
             tv_nsec: i64::from(TICK.subsec_nanos()),
@@ -454,10 +462,8 @@ impl Agent {
             },
             Request::Finalize => {
                 self.finalized = true;
-                for job in &mut self.jobs {
-                    if job.is_serving() {
-                        job.finalize();
-                    }
+                for job in self.jobs.iter_mut().filter(|job| job.is_serving()) {
+                    job.finalize();
                 }
                 request.success("")
             }
@@ -733,7 +739,7 @@ impl Agent {
                 "the program has ended, after MPI_Finalize: what it spawned is free to go on"
             );
             for job in &mut self.jobs {
-                job.hang_up();
+                job.leave();
             }
         } else {
             log::info!("the program has ended without MPI_Finalize: its jobs end");
@@ -752,7 +758,10 @@ impl Agent {
         for signal in self.signals.heard() {
             match signal {
                 Signal::TERM => self.end_jobs(),
-                Signal::HUP if self.shell => self.end_jobs(),
+                Signal::HUP if self.shell => {
+                    self.end_jobs();
+                    self.hung_up.get_or_insert_with(Instant::now);
+                }
                 _ if self.shell => {}
                 Signal::TSTP => {
                     self.pass_on(Signal::TSTP);

@@ -158,8 +158,10 @@ pub struct Job {
     pub ending: Option<Instant>,
     /// Its processes at that time.
     remains: Vec<Process>,
-    /// Whether all the agent had to say of its end was said, as the agent asked for it.
-    pub finalized: bool,
+    /// Whether it was told that the program is done with MPI.
+    finalized: bool,
+    /// Whether the bridge goes when that is answered.
+    leaving: bool,
 }
 
 /// What became of a job.
@@ -257,6 +259,7 @@ impl Job {
             ending: None,
             remains: Vec::new(),
             finalized: false,
+            leaving: false,
         })
     }
 
@@ -292,13 +295,16 @@ impl Job {
             && chain.contains(&self.pid)
             && processes::descendants(all, self.pid).iter().all(own)
         {
-            self.finalize();
+            self.leave();
         }
     }
 
     /// Whether it can be asked, now or soon.
     pub fn serves(&self) -> bool {
-        !self.of_its_own && self.ending.is_none() && !matches!(self.stage, Stage::Left)
+        !self.of_its_own
+            && !self.leaving
+            && self.ending.is_none()
+            && !matches!(self.stage, Stage::Left)
     }
 
     /// Whether its bridge has not come yet.
@@ -315,6 +321,20 @@ impl Job {
     pub fn finalize(&mut self) {
         if !std::mem::replace(&mut self.finalized, true) {
             self.ask(Message::line("cmd=finalize"), Asker::Agent);
+        }
+    }
+
+    /// Lets the bridge go, in good order: the job then lasts as long as its children.
+    pub fn leave(&mut self) {
+        self.leaving = true;
+        self.finalize();
+        self.hang_up_if_left();
+    }
+
+    /// A bridge that goes before `finalize` is answered is a process that failed.
+    fn hang_up_if_left(&mut self) {
+        if self.leaving && self.finalized && self.answers.is_empty() {
+            self.hang_up();
         }
     }
 
@@ -484,8 +504,8 @@ impl Job {
         if broken {
             self.broken = !self.finalized;
             self.hang_up();
-        } else if self.answers.is_empty() && self.finalized && self.of_its_own {
-            self.hang_up();
+        } else {
+            self.hang_up_if_left();
         }
         events
     }
