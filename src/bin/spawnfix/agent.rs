@@ -758,6 +758,8 @@ impl Agent {
         for signal in self.signals.heard() {
             match signal {
                 Signal::TERM => self.end_jobs(),
+                // The program led its terminal's session, and has left it in good order.
+                Signal::HUP if self.finalized && self.program.led_a_session() => {}
                 Signal::HUP if self.shell => {
                     self.end_jobs();
                     self.hung_up.get_or_insert_with(Instant::now);

@@ -15,6 +15,7 @@ pub struct Program {
     pub pid: Pid,
     /// Readable when it has ended, where the kernel has such a thing.
     end: Option<OwnedFd>,
+    leads_session: bool,
 }
 
 impl Program {
@@ -24,13 +25,23 @@ impl Program {
         let end = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok();
         #[cfg(not(target_os = "linux"))]
         let end = None;
-        let program = Program { pid, end };
+        let leads_session = rustix::process::getsid(Some(pid)) == Ok(pid);
+        let program = Program {
+            pid,
+            end,
+            leads_session,
+        };
         (!program.is_gone()).then_some(program)
     }
 
     /// Whether it has ended, however that came: this process then has another parent.
     pub fn is_gone(&self) -> bool {
         rustix::process::getppid() != Some(self.pid)
+    }
+
+    /// Whether it has ended, and led a session: its terminal then hangs up.
+    pub fn led_a_session(&self) -> bool {
+        self.leads_session && self.is_gone()
     }
 
     /// What is readable when it ends. `None`: it has to be looked after.
