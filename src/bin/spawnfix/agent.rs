@@ -160,7 +160,8 @@ fn interactive(settings: &Settings, program: &Program) -> Option<String> {
     match settings.interactive {
         InteractiveSetting::Yes => Some("SPAWNFIX_INTERACTIVE=1".to_owned()),
         InteractiveSetting::No => None,
-        InteractiveSetting::Auto => shell::shell(&program.arguments(), program.stdin()),
+        InteractiveSetting::Auto => shell::shell(&program.arguments(), program.stdin())
+            .map(|word| Escaped(word.as_bytes()).to_string()),
     }
 }
 
