@@ -12,6 +12,7 @@
 
 pub mod ipython;
 pub mod sitting;
+pub mod slurm;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;

@@ -1,0 +1,203 @@
+//! Inside a Slurm allocation, a step of it (`srun --pty ipython`) or not (`salloc`): with the library a spawn works; without
+//! it, it waits for ever for what the program itself holds, unless SLURM_OVERLAP is set. Each test tells both halves.
+
+#![cfg(target_os = "linux")] // the test ground reads /proc
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::thread;
+
+use common::slurm::How;
+use common::*;
+
+/// What its own launcher's srun needs to share the processors of the step that the program holds (srun(1)).
+const OVERLAP: &str = "SLURM_OVERLAP";
+
+/// tests/apps/spawn.c, in a job. None: the test is skipped.
+fn spawning(mpi: Mpi, how: How) -> Option<Program> {
+    let program = mpi.is_here().then(|| mpi.compile("spawn.c"))?;
+    Some(slurm::program(how, program)?.under(mpi))
+}
+
+/// Someone types at it: before the spawn, and when it is over.
+fn type_along(program: Program) -> Report {
+    let mut session = program.library(true).deadline(15).start();
+    session.reported("spawning");
+    session.line("one, while it spawns");
+    session.reported("bye");
+    session.line("two, to a program that waits for it");
+    session.key(CTRL_D);
+    session.finish()
+}
+
+/// Nobody types at it, as a launcher may read what is typed: that is not this file's story.
+fn leave_alone(program: Program) -> Report {
+    program.arg("blind").deadline(15).run()
+}
+
+/// The same, where it is expected to hang.
+fn hang(program: Program) -> Report {
+    let mut session = program.arg("blind").deadline(15).start();
+    session.reported("spawning");
+    session.has_seconds(3);
+    session.finish()
+}
+
+#[track_caller]
+fn check_spawned(report: &Report) {
+    report.check_ended_well();
+    report.check(report.fact("wrong").is_none(), "MPI's answers are right");
+    report.check(
+        report.fact("child") == Some("1 of 1, first"),
+        "the child ran",
+    );
+    report.check(report.fact("end").is_some(), "the program came to its end");
+}
+
+#[track_caller]
+fn check_hangs(report: &Report) {
+    report.check(report.status.is_none(), "it hangs");
+    report.check(
+        report.fact("spawning").is_some() && report.fact("spawned").is_none(),
+        "in its spawn",
+    );
+}
+
+/// A program spawns in a job, and reads what is typed at it. Without the library its spawn hangs, or it `works` there.
+#[track_caller]
+fn a_spawn(mpi: Mpi, how: How, works: bool) {
+    let Some(program) = spawning(mpi, how) else {
+        return;
+    };
+    let again = || spawning(mpi, how).expect("it was there a moment ago");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let cured = type_along(program);
+            check_spawned(&cured);
+            cured.check_read_all();
+        });
+        scope.spawn(|| {
+            if works {
+                check_spawned(&leave_alone(again()));
+            } else {
+                check_hangs(&hang(again()));
+            }
+        });
+        // What those do who know of it. It is no cure for the input: they must not type.
+        scope.spawn(|| check_spawned(&leave_alone(again().env(OVERLAP, "1"))));
+    });
+}
+
+#[test]
+fn in_a_step_a_spawn_works_under_mpich_4_1_3() {
+    a_spawn(MPICH_4_1_3, How::Step, false);
+}
+
+#[test]
+fn in_a_step_a_spawn_works_under_mpich_4_2_3() {
+    a_spawn(MPICH_4_2_3, How::Step, false);
+}
+
+#[test]
+fn in_a_step_a_spawn_works_under_mpich_5_0_2() {
+    a_spawn(MPICH_5_0_2, How::Step, false);
+}
+
+#[test]
+fn in_a_step_a_spawn_works_under_intel_mpi_as_it_does_by_itself() {
+    a_spawn(INTEL_MPI, How::Step, true);
+}
+
+#[test]
+fn in_a_step_a_spawn_works_under_open_mpi_5_as_it_does_by_itself() {
+    a_spawn(OPEN_MPI, How::Step, true);
+}
+
+#[test]
+fn in_an_allocation_a_spawn_works_under_mpich_4_1_3() {
+    a_spawn(MPICH_4_1_3, How::Allocation, false);
+}
+
+#[test]
+fn in_an_allocation_a_spawn_works_under_mpich_4_2_3_as_it_does_by_itself() {
+    a_spawn(MPICH_4_2_3, How::Allocation, true);
+}
+
+#[test]
+fn in_an_allocation_a_spawn_works_under_mpich_5_0_2_as_it_does_by_itself() {
+    a_spawn(MPICH_5_0_2, How::Allocation, true);
+}
+
+/// A directory for PATH, with an mpiexec that reports its SLURM_OVERLAP and becomes the real one.
+fn a_telling_mpiexec() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("telling-mpiexec");
+        fs::create_dir_all(&directory).expect("target/tmp can be written");
+        let script = "#!/bin/sh\n\
+            echo \"overlap=${SLURM_OVERLAP-not set}\" >>\"$APP_REPORT\"\n\
+            exec \"$MPIEXEC\" \"$@\"\n";
+        let file = directory.join("mpiexec");
+        fs::write(&file, script).expect("target/tmp can be written");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        directory
+    })
+}
+
+/// The program's launcher is one that tells.
+fn told(program: Program) -> Program {
+    let path = join(a_telling_mpiexec(), ":");
+    program
+        .env(
+            "PATH",
+            join(path, std::env::var_os("PATH").unwrap_or_default()),
+        )
+        .env("MPIEXEC", MPICH_4_2_3.bin("mpiexec"))
+}
+
+#[test]
+fn the_launcher_has_slurm_overlap_in_an_allocation_only_and_a_users_value_is_kept() {
+    if !MPICH_4_2_3.is_here() {
+        return;
+    }
+    let Some(inside) = spawning(MPICH_4_2_3, How::Allocation) else {
+        return;
+    };
+    let again = || spawning(MPICH_4_2_3, How::Allocation).expect("it was there a moment ago");
+    let outside = || Program::new(MPICH_4_2_3.compile("spawn.c")).under(MPICH_4_2_3);
+    let cases = [
+        ("in an allocation", inside, true, "1"),
+        ("the user's", again().env(OVERLAP, "mine"), true, "mine"),
+        ("outside", outside(), true, "not set"),
+        (
+            "the user's, outside",
+            outside().env(OVERLAP, "mine"),
+            true,
+            "mine",
+        ),
+        ("without the library", again(), false, "not set"),
+        (
+            "the user's, without",
+            again().env(OVERLAP, "mine"),
+            false,
+            "mine",
+        ),
+    ];
+    thread::scope(|scope| {
+        for (which, program, library, value) in cases {
+            scope.spawn(move || {
+                let report = leave_alone(told(program).library(library));
+                check_spawned(&report);
+                let was = report.fact("overlap");
+                report.check(
+                    was == Some(value),
+                    &format!("{which}: '{value}', not {was:?}"),
+                );
+            });
+        }
+    });
+}
