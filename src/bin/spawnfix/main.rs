@@ -1,6 +1,21 @@
-//! The program `spawnfix`.
+//! The program `spawnfix`: runs a command with the library loaded into it, tells what a spawn will come to, and ends what
+//! was left behind. The manual page, spawnfix(1), says what for.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
+
+mod binary;
+mod check;
+mod inherited;
+mod options;
+mod paths;
+mod preload;
+mod processes;
+mod run;
+mod sweep;
+mod verdict;
+mod whose;
 
 // What library and program both know. Each uses a part of it.
 #[allow(dead_code)]
@@ -9,6 +24,9 @@ mod launch;
 #[allow(dead_code)]
 #[path = "../../logging.rs"]
 mod logging;
+#[allow(dead_code)]
+#[path = "../../manager.rs"]
+mod manager;
 #[allow(dead_code)]
 #[path = "../../mpi.rs"]
 mod mpi;
@@ -19,6 +37,40 @@ mod settings;
 #[path = "../../stdio.rs"]
 mod stdio;
 
+/// The version of program and library.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_else(|| "spawnfix".into());
+    let arguments: Vec<OsString> = arguments.collect();
+    if !paths::is_our_name(&name) {
+        return run::by_another_name(&name, arguments);
+    }
+    // Our own calls of this program, none of them a user's: they don't pass through the option parser.
+    match arguments.first().map(|word| word.as_bytes()) {
+        Some(check::ASK) => return check::answer_what_library(arguments.get(1)),
+        _ => {}
+    }
+    run::main(&arguments)
+}
+
+/// Says this on stderr, as all that this program says there.
+fn say(text: impl std::fmt::Display) {
+    use std::io::Write as _;
+    // Nobody may be listening.
+    let _ = writeln!(std::io::stderr(), "spawnfix: {text}");
+}
+
+/// Prints this on stdout.
+fn print(text: &str) {
+    use std::io::Write as _;
+    let mut stdout = std::io::stdout();
+    let _ = stdout.write_all(text.as_bytes());
+    let _ = stdout.flush();
+}
+
+/// A word from outside, as it is shown.
+fn shown(word: &(impl AsRef<OsStr> + ?Sized)) -> logging::Escaped<'_> {
+    logging::Escaped(word.as_ref().as_bytes())
 }
