@@ -32,6 +32,7 @@ mod launch;
 mod linkage;
 mod logging;
 mod manager;
+#[allow(dead_code)] // the program reads the table
 mod mpi;
 mod settings;
 mod stdio;

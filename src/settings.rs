@@ -256,7 +256,7 @@ impl Settings {
 ///
 /// env_logger takes any word that is not a level for a module's name. `verbose` would then silence all of our
 /// modules without a word, so a name has to be one of ours.
-fn is_filter(text: &str) -> bool {
+pub fn is_filter(text: &str) -> bool {
     let is_level = |word: &str| word.parse::<log::LevelFilter>().is_ok();
     let is_module = |word: &str| {
         let rest = word.strip_prefix("spawnfix");

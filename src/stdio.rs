@@ -2,11 +2,7 @@
 
 use std::ffi::CStr;
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::IsTerminal;
 use std::mem::MaybeUninit;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
 
 use libc::c_int;
 
@@ -28,35 +24,6 @@ pub enum Stdin {
 }
 
 impl Stdin {
-    /// Looks at what another process has there, which /proc shows as this file.
-    pub fn of(file: &Path) -> Stdin {
-        let Ok(metadata) = file.metadata() else {
-            return Stdin::Closed;
-        };
-        if metadata.mode() & libc::S_IFMT == libc::S_IFCHR {
-            // To ask a device whether it is a terminal, it has to be opened.
-            let device = OpenOptions::new()
-                .read(true)
-                .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
-                .open(file);
-            if device.is_ok_and(|device| device.is_terminal()) {
-                return Stdin::Terminal;
-            }
-        }
-        match metadata.mode() & libc::S_IFMT {
-            libc::S_IFIFO => Stdin::Pipe,
-            libc::S_IFSOCK => Stdin::Socket,
-            libc::S_IFREG => Stdin::File,
-            _ if Path::new("/dev/null")
-                .metadata()
-                .is_ok_and(|null| null.rdev() == metadata.rdev()) =>
-            {
-                Stdin::DevNull
-            }
-            _ => Stdin::Device,
-        }
-    }
-
     /// Looks at this process's fd 0.
     pub fn of_this_program() -> Stdin {
         let Some(stat) = stat(libc::STDIN_FILENO) else {

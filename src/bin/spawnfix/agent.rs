@@ -39,11 +39,11 @@ use crate::launch::Launch;
 use crate::launcher::{self, Candidate, Failure, How};
 use crate::logging::{self, Escaped};
 use crate::pmi::{Framer, Message, Request};
-use crate::processes;
 use crate::program::Program;
 use crate::settings::{self, InteractiveSetting, Settings};
 use crate::signals::Signals;
 use crate::stdio;
+use crate::tree;
 use crate::{preload, shell};
 
 /// How often what sends no word of itself is looked at, while there is such a thing.
@@ -656,7 +656,7 @@ impl Agent {
             .filter(|job| job.of_its_own && job.number != but)
             .peekable();
         if older.peek().is_some() {
-            let all = processes::all();
+            let all = tree::all();
             older.for_each(|job| job.leave_if_idle(&all));
         }
     }

@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal};
 use crate::launcher::{Candidate, How};
 use crate::logging::Escaped;
 use crate::pmi::{Framer, Message};
-use crate::processes::{self, Process};
+use crate::tree::{self, Process};
 
 /// Where a bridge finds its agent, and the key that only the two know: loopback or not, anyone could connect.
 #[derive(Debug, PartialEq, Eq)]
@@ -288,12 +288,12 @@ impl Job {
         else {
             return;
         };
-        let mut chain: Vec<_> = processes::ancestors(all, bridge).collect();
+        let mut chain: Vec<_> = tree::ancestors(all, bridge).collect();
         chain.push(bridge);
         let own = |process: &Process| chain.contains(&process.pid);
         if self.answers.is_empty()
             && chain.contains(&self.pid)
-            && processes::descendants(all, self.pid).iter().all(own)
+            && tree::descendants(all, self.pid).iter().all(own)
         {
             self.leave();
         }
@@ -357,7 +357,7 @@ impl Job {
             return;
         }
         self.ending = Some(Instant::now());
-        self.remains = processes::descendants(&processes::all(), self.pid);
+        self.remains = tree::descendants(&tree::all(), self.pid);
         self.hang_up();
         if self.status.is_none() {
             let _ = rustix::process::kill_process(self.pid, Signal::TERM);

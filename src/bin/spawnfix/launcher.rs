@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use crate::logging::Escaped;
+use crate::mpi::Family;
+use crate::whose;
 
 /// An mpiexec that may serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +133,7 @@ impl Found {
         }
         if metadata.permissions().mode() & 0o111 == 0 {
             self.unfit.push((file, How::NotRun(libc::EACCES)));
-        } else if is_open_mpis(&file) {
+        } else if whose::family_of(&file) == Some(Family::OpenMpi) {
             self.unfit.push((file, How::OpenMpis));
         } else {
             let why = match self.candidates.is_empty() {
@@ -140,19 +142,6 @@ impl Found {
                 _ => why,
             };
             self.candidates.push(Candidate { file, why });
-        }
-    }
-}
-
-/// Open MPI installs ompi_info beside its mpiexec, unless that is a link to prterun, orterun or, on Debian,
-/// mpiexec.openmpi. MPICH's, which may be in the same directory there, is a link to mpiexec.hydra.
-fn is_open_mpis(file: &Path) -> bool {
-    let real = file.canonicalize().unwrap_or_else(|_| file.to_owned());
-    let name = real.file_name().unwrap_or_default().as_bytes();
-    match name {
-        b"mpiexec" | b"mpirun" => real.with_file_name("ompi_info").exists(),
-        _ => {
-            name.ends_with(b"prterun") || name.ends_with(b"orterun") || name.ends_with(b".openmpi")
         }
     }
 }

@@ -1,7 +1,30 @@
-//! The program `spawnfix`.
+//! The program `spawnfix`: runs a command with the library loaded into it, tells what a spawn will come to, and ends what
+//! was left behind. The manual page, spawnfix(1), says what for.
 
-use std::env;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
+
+mod agent;
+mod binary;
+mod bridge;
+mod check;
+mod inherited;
+mod job;
+mod launcher;
+mod options;
+mod paths;
+mod pmi;
+mod preload;
+mod processes;
+mod program;
+mod run;
+mod shell;
+mod signals;
+mod sweep;
+mod tree;
+mod verdict;
+mod whose;
 
 // What library and program both know. Each uses a part of it.
 #[allow(dead_code)]
@@ -10,6 +33,9 @@ mod launch;
 #[allow(dead_code)]
 #[path = "../../logging.rs"]
 mod logging;
+#[allow(dead_code)]
+#[path = "../../manager.rs"]
+mod manager;
 #[allow(dead_code)]
 #[path = "../../mpi.rs"]
 mod mpi;
@@ -20,23 +46,42 @@ mod settings;
 #[path = "../../stdio.rs"]
 mod stdio;
 
-mod agent;
-mod bridge;
-mod job;
-mod launcher;
-mod pmi;
-mod preload;
-mod processes;
-mod program;
-mod shell;
-mod signals;
+/// The version of program and library.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn main() -> ExitCode {
-    let mut words = env::args_os().skip(1);
-    let first = words.next();
-    match first.as_ref().and_then(|word| word.to_str()) {
-        Some("--agent") => agent::main(words),
-        Some("--bridge") => bridge::main(),
-        _ => ExitCode::SUCCESS,
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_else(|| "spawnfix".into());
+    let arguments: Vec<OsString> = arguments.collect();
+    if !paths::is_our_name(&name) {
+        return run::by_another_name(&name, arguments);
     }
+    // Our own calls of this program, none of them a user's: they don't pass through the option parser.
+    match arguments.first().map(|word| word.as_bytes()) {
+        Some(b"--agent") => return agent::main(arguments.into_iter().skip(1)),
+        Some(b"--bridge") => return bridge::main(),
+        Some(check::ASK) => return check::answer_what_library(arguments.get(1)),
+        _ => {}
+    }
+    run::main(&arguments)
+}
+
+/// Says this on stderr, as all that this program says there.
+fn say(text: impl std::fmt::Display) {
+    use std::io::Write as _;
+    // Nobody may be listening.
+    let _ = writeln!(std::io::stderr(), "spawnfix: {text}");
+}
+
+/// Prints this on stdout.
+fn print(text: &str) {
+    use std::io::Write as _;
+    let mut stdout = std::io::stdout();
+    let _ = stdout.write_all(text.as_bytes());
+    let _ = stdout.flush();
+}
+
+/// A word from outside, as it is shown.
+fn shown(word: &(impl AsRef<OsStr> + ?Sized)) -> logging::Escaped<'_> {
+    logging::Escaped(word.as_ref().as_bytes())
 }

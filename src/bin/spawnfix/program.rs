@@ -1,9 +1,11 @@
 //! What the agent knows of its program.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::IsTerminal;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::process::Pid;
@@ -67,7 +69,7 @@ impl Program {
 
     /// What it has on fd 0. Since 4.3.2, MPICH's forked child has that closed.
     pub fn stdin(&self) -> Stdin {
-        Stdin::of(&self.proc("fd/0"))
+        stdin_at(&self.proc("fd/0"))
     }
 
     /// Its working directory.
@@ -99,5 +101,34 @@ impl Program {
             kin.iter().any(|kin| rest.starts_with(kin))
         });
         libraries.next().map(Path::to_owned)
+    }
+}
+
+/// What another process has on fd 0, which /proc shows as this file.
+fn stdin_at(file: &Path) -> Stdin {
+    let Ok(metadata) = file.metadata() else {
+        return Stdin::Closed;
+    };
+    if metadata.mode() & libc::S_IFMT == libc::S_IFCHR {
+        // To ask a device whether it is a terminal, it has to be opened.
+        let device = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
+            .open(file);
+        if device.is_ok_and(|device| device.is_terminal()) {
+            return Stdin::Terminal;
+        }
+    }
+    match metadata.mode() & libc::S_IFMT {
+        libc::S_IFIFO => Stdin::Pipe,
+        libc::S_IFSOCK => Stdin::Socket,
+        libc::S_IFREG => Stdin::File,
+        _ if Path::new("/dev/null")
+            .metadata()
+            .is_ok_and(|null| null.rdev() == metadata.rdev()) =>
+        {
+            Stdin::DevNull
+        }
+        _ => Stdin::Device,
     }
 }

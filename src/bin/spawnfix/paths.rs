@@ -1,0 +1,196 @@
+//! Files: what a name is on PATH, who interprets a script, and where this program is.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Why a command can't be run, as an exit status: a shell's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotFound {
+    /// There is such a file, and it can't be executed.
+    NotExecutable = 126,
+    /// There is none.
+    Missing = 127,
+}
+
+/// The files that a name has on PATH, in order. A name with a slash in it is its own path.
+pub fn find(name: &OsStr) -> Result<Vec<PathBuf>, NotFound> {
+    find_on(name, std::env::var_os("PATH").as_deref())
+}
+
+fn find_on(name: &OsStr, path: Option<&OsStr>) -> Result<Vec<PathBuf>, NotFound> {
+    if name.as_bytes().contains(&b'/') {
+        let file = Path::new(name);
+        return match file.exists() {
+            _ if is_program(file) => Ok(vec![file.to_owned()]),
+            true => Err(NotFound::NotExecutable),
+            false => Err(NotFound::Missing),
+        };
+    }
+    let path = path.unwrap_or(OsStr::new("/usr/bin:/bin"));
+    let candidates = path
+        .as_bytes()
+        .split(|&byte| byte == b':')
+        .map(|directory| {
+            // An empty one is the working directory.
+            let directory = if directory.is_empty() {
+                b"."
+            } else {
+                directory
+            };
+            Path::new(OsStr::from_bytes(directory)).join(name)
+        });
+    let files: Vec<_> = candidates
+        .filter(|file| !name.is_empty() && file.is_file())
+        .collect();
+    let some = !files.is_empty();
+    let programs: Vec<_> = files.into_iter().filter(|file| is_program(file)).collect();
+    match programs.is_empty() {
+        false => Ok(programs),
+        true if some => Err(NotFound::NotExecutable),
+        true => Err(NotFound::Missing),
+    }
+}
+
+/// The first of [`find`].
+pub fn first(name: impl AsRef<OsStr>) -> Option<PathBuf> {
+    find(name.as_ref()).ok()?.into_iter().next()
+}
+
+/// Whether it is a file that this user may execute.
+pub fn is_program(file: &Path) -> bool {
+    let Ok(path) = std::ffi::CString::new(file.as_os_str().as_bytes()) else {
+        return false;
+    };
+    // SAFETY: access takes a C string.
+    file.is_file() && unsafe { libc::access(path.as_ptr(), libc::X_OK) == 0 }
+}
+
+/// The words behind a script's `#!`, with `env` replaced by what it would run. `None`: no script.
+pub fn interpreter_of(file: &Path) -> Option<Vec<OsString>> {
+    interpreter_in(&first_bytes(file), |name| first(name))
+}
+
+/// Whether this is a script that /usr/bin/env starts.
+pub fn starts_with_env(script: &Path) -> bool {
+    let start = first_bytes(script);
+    let line = start.strip_prefix(b"#!").unwrap_or_default();
+    line.trim_ascii_start().starts_with(b"/usr/bin/env ")
+}
+
+/// As much of a file as the kernel looks at (BINPRM_BUF_SIZE).
+fn first_bytes(file: &Path) -> Vec<u8> {
+    let mut start = Vec::new();
+    if let Ok(file) = File::open(file) {
+        let _ = file.take(256).read_to_end(&mut start);
+    }
+    start
+}
+
+fn interpreter_in(
+    start: &[u8],
+    find: impl FnOnce(&OsStr) -> Option<PathBuf>,
+) -> Option<Vec<OsString>> {
+    let line = start
+        .strip_prefix(b"#!")?
+        .split(|&byte| byte == b'\n')
+        .next()?;
+    let mut words: Vec<_> = line
+        .split(|byte| b" \t\r\0".contains(byte))
+        .filter(|word| !word.is_empty())
+        .map(|word| OsString::from_vec(word.to_vec()))
+        .collect();
+    if words.first()?.as_bytes().ends_with(b"/env") {
+        words.remove(0);
+        if words.first()? == "-S" {
+            words.remove(0);
+        }
+        let program = words.first_mut()?;
+        *program = find(program)?.into_os_string();
+    }
+    Some(words)
+}
+
+/// Whether a name, or a path's last part, is one of this program's: `spawnfix`, `spawnfix-0.1`. Any other is the name of
+/// a command that it was linked in front of.
+pub fn is_our_name(name: &OsStr) -> bool {
+    let name = Path::new(name).file_name().unwrap_or_default().as_bytes();
+    name.strip_prefix(b"spawnfix")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"-"))
+}
+
+/// Whether this file is this program, or another installation's, by whatever name.
+pub fn is_wrapper(file: &Path) -> bool {
+    let Ok(real) = file.canonicalize() else {
+        return false;
+    };
+    let identity = |file: &Path| fs::metadata(file).map(|m| (m.len(), m.dev(), m.ino())).ok();
+    let same = || match (own(), identity(&real)) {
+        (Some(own), Some(there)) => match identity(&own) {
+            Some(here) if here == there => true,
+            // A copy.
+            Some(here) if here.0 == there.0 => fs::read(own).ok() == fs::read(&real).ok(),
+            _ => false,
+        },
+        _ => false,
+    };
+    is_our_name(real.as_os_str()) || same()
+}
+
+/// This program's own file, without symbolic links.
+pub fn own() -> Option<PathBuf> {
+    std::env::current_exe().ok()?.canonicalize().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scripts_interpreter_is_what_env_would_run() {
+        let words = |start: &str| {
+            let found = interpreter_in(start.as_bytes(), |name| {
+                (name != "missing").then(|| Path::new("/found").join(name))
+            });
+            found.map(|words| words.join(OsStr::new("|")).into_string().unwrap())
+        };
+        for (start, expected) in [
+            ("#!/bin/sh\n", Some("/bin/sh")),
+            ("#! /bin/sh -e -u\necho", Some("/bin/sh|-e|-u")),
+            ("#!/usr/bin/env python3\n", Some("/found/python3")),
+            ("#!/usr/bin/env python3\r\n", Some("/found/python3")),
+            (
+                "#!/usr/bin/env -S ipython -i --x\n",
+                Some("/found/ipython|-i|--x"),
+            ),
+            ("#!/usr/bin/env missing\n", None),
+            ("#!/usr/bin/env\n", None),
+            ("#!\n", None),
+            ("", None),
+            ("\u{7f}ELF", None),
+            (
+                "#!/bin/cut-off-by-the-end-of-the-file",
+                Some("/bin/cut-off-by-the-end-of-the-file"),
+            ),
+        ] {
+            assert_eq!(words(start).as_deref(), expected, "{start:?}");
+        }
+    }
+
+    #[test]
+    fn the_wrappers_names_are_its_own() {
+        for (name, ours) in [
+            ("spawnfix", true),
+            ("/opt/bin/spawnfix", true),
+            ("spawnfix-0.1", true),
+            ("spawnfixed", false),
+            ("ipython", false),
+            ("", false),
+        ] {
+            assert_eq!(is_our_name(OsStr::new(name)), ours, "{name}");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Running a command with the library in it. It gets this process: same pid, arguments, descriptors, signals, and the
+//! caller's environment with the settings added.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::options::{self, Act, Asked};
+use crate::paths::NotFound;
+use crate::preload::{self, System};
+use crate::{check, inherited, paths, print, say, settings, shown, sweep};
+
+/// A variable to set.
+pub type Variable = (&'static str, OsString);
+
+/// `spawnfix ARGUMENT…`.
+pub fn main(arguments: &[OsString]) -> ExitCode {
+    match options::parse(arguments) {
+        Ok(asked) => act(asked),
+        Err(complaint) => usage_error(complaint),
+    }
+}
+
+fn usage_error(complaint: impl std::fmt::Display) -> ExitCode {
+    say(complaint);
+    say("'spawnfix --help' shows the options");
+    ExitCode::from(2)
+}
+
+fn act(asked: Asked) -> ExitCode {
+    let Asked {
+        act,
+        settings,
+        words,
+    } = asked;
+    match act {
+        Act::Say(text) => print(&text),
+        Act::Completions(shell) => print(&options::completions(shell)),
+        Act::Check { json } => return check::main(&words, &settings, json),
+        Act::Sweep { dry } => {
+            let pids = words
+                .iter()
+                .map(|word| match word.to_str().map(str::parse) {
+                    Some(Ok(pid)) => Ok(pid),
+                    _ => Err(word),
+                });
+            return match pids.collect::<Result<Vec<_>, _>>() {
+                Ok(pids) => sweep::main(&pids, dry),
+                Err(word) => usage_error(format!(
+                    "--sweep takes process ids, and got '{}'",
+                    shown(word)
+                )),
+            };
+        }
+        Act::PrintEnv => {
+            return with_library(|mut variables| {
+                variables.extend(settings);
+                for (name, value) in variables {
+                    print(&format!(
+                        "{name}='{}'; export {name};\n",
+                        value.to_string_lossy().replace('\'', "'\\''")
+                    ));
+                }
+                ExitCode::SUCCESS
+            });
+        }
+        Act::Run => {
+            let name = &words[0];
+            let files = match paths::find(name) {
+                Ok(files) => files,
+                Err(why) => {
+                    let name = shown(name);
+                    say(match why {
+                        NotFound::NotExecutable => format!("{name}: can't be executed"),
+                        NotFound::Missing if words[0].as_bytes().contains(&b'/') => {
+                            format!("{name}: no such file")
+                        }
+                        NotFound::Missing => format!("{name}: not found on PATH"),
+                    });
+                    return ExitCode::from(why as u8);
+                }
+            };
+            return with_library(|mut variables| {
+                variables.extend(settings);
+                execute(&files[0], words, &variables)
+            });
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Called by another name: it is the command's, which is the next of that name on PATH that isn't this program.
+pub fn by_another_name(name: &OsStr, arguments: Vec<OsString>) -> ExitCode {
+    let name = Path::new(name).file_name().unwrap_or_default();
+    let mut files = paths::find(name).unwrap_or_default().into_iter();
+    let Some(file) = files.find(|file| !paths::is_wrapper(file)) else {
+        say(format_args!(
+            "{}: not found on PATH, but for links to spawnfix",
+            shown(name)
+        ));
+        return ExitCode::from(NotFound::Missing as u8);
+    };
+    let words = std::iter::once(name.to_owned()).chain(arguments).collect();
+    with_library(|variables| execute(&file, words, &variables))
+}
+
+fn with_library(then: impl FnOnce(Vec<Variable>) -> ExitCode) -> ExitCode {
+    let variables = preload::library().and_then(|library| {
+        preload::variables(System::HERE, &library, |name| std::env::var_os(name))
+    });
+    match variables {
+        Ok(variables) => then(variables),
+        Err(complaint) => {
+            say(complaint);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Becomes the program in this file, called by these words.
+fn execute(file: &Path, words: Vec<OsString>, variables: &[Variable]) -> ExitCode {
+    let (file, words) = started_as(System::HERE, file, words);
+    let error = become_program(&file, words, variables);
+    let (why, status) = match error.raw_os_error() {
+        // The file is there: what is not is the interpreter that it names.
+        Some(libc::ENOENT) => ("its interpreter is not there".to_owned(), NotFound::Missing),
+        _ => (
+            format!("can't be executed: {error}"),
+            NotFound::NotExecutable,
+        ),
+    };
+    say(format_args!("{}: {why}", shown(&file)));
+    ExitCode::from(status as u8)
+}
+
+/// What is executed, and by which words: on macOS, System Integrity Protection takes DYLD_* from all that /usr/bin/env
+/// starts, so a script of env's is started by its interpreter.
+fn started_as(system: System, file: &Path, words: Vec<OsString>) -> (OsString, Vec<OsString>) {
+    let named = file.as_os_str().to_owned();
+    let by_env = || {
+        let interpreter = paths::interpreter_of(file)?;
+        paths::starts_with_env(file).then_some(interpreter)
+    };
+    match (system == System::MacOs).then(by_env).flatten() {
+        Some(mut interpreter) => {
+            let program = interpreter[0].clone();
+            interpreter.push(named);
+            interpreter.extend(words.into_iter().skip(1));
+            (program, interpreter)
+        }
+        None => (named, words),
+    }
+}
+
+/// execve(2), which returns only if it fails. Not std's `Command`, which empties the signal mask. As execvp(3) does, a
+/// file without `#!` is given to /bin/sh.
+fn become_program(file: &OsStr, words: Vec<OsString>, variables: &[Variable]) -> io::Error {
+    let strings = |strings: Vec<Vec<u8>>| {
+        strings
+            .into_iter()
+            .map(CString::new)
+            .collect::<Result<Vec<_>, _>>()
+    };
+    // SAFETY: this process has one thread, and nothing here changes the environment.
+    let mut environment: Vec<Vec<u8>> = unsafe { settings::environment(b"") }
+        .filter(|present| {
+            let name = present.split(|&byte| byte == b'=').next();
+            !variables
+                .iter()
+                .any(|(set, _)| Some(set.as_bytes()) == name)
+        })
+        .map(<[u8]>::to_vec)
+        .collect();
+    for (at, (name, value)) in variables.iter().enumerate() {
+        if !variables[at + 1..].iter().any(|(later, _)| later == name) {
+            environment.push([name.as_bytes(), b"=", value.as_bytes()].concat());
+        }
+    }
+    let mut words: Vec<Vec<u8>> = words.into_iter().map(OsString::into_vec).collect();
+    let (Ok(environment), Ok(c_file)) = (strings(environment), CString::new(file.as_bytes()))
+    else {
+        return io::ErrorKind::InvalidInput.into();
+    };
+    inherited::restore();
+    let mut error = execve(&c_file, &words, &environment);
+    if error.raw_os_error() == Some(libc::ENOEXEC) {
+        words.splice(..1, [b"sh".to_vec(), file.as_bytes().to_vec()]);
+        error = execve(c"/bin/sh", &words, &environment);
+    }
+    error
+}
+
+fn execve(file: &std::ffi::CStr, words: &[Vec<u8>], environment: &[CString]) -> io::Error {
+    let Ok(words) = words
+        .iter()
+        .cloned()
+        .map(CString::new)
+        .collect::<Result<Vec<_>, _>>()
+    else {
+        return io::ErrorKind::InvalidInput.into();
+    };
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        let strings = strings.iter().map(|string| string.as_ptr());
+        strings.chain([std::ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(&words), pointers(environment));
+    // SAFETY: a C string and two null-terminated arrays of C strings, all of which live until the end of this function.
+    unsafe { libc::execve(file.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_macos_a_script_of_usr_bin_env_is_started_without_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let started = |system, first_line: &str| {
+            let file = dir.path().join("script");
+            std::fs::write(&file, first_line).unwrap();
+            let words = ["script", "x y", "*"].map(OsString::from).into();
+            let (program, words) = started_as(system, &file, words);
+            let words: Vec<_> = words
+                .iter()
+                .map(|word| word.to_str().unwrap().to_owned())
+                .collect();
+            let shown = format!("{}: {}", program.to_str().unwrap(), words.join("|"));
+            shown.replace(file.to_str().unwrap(), "FILE")
+        };
+        let sh = paths::first("sh").unwrap().to_str().unwrap().to_owned();
+        let env = "#!/usr/bin/env sh\n";
+        assert_eq!(
+            started(System::MacOs, env),
+            format!("{sh}: {sh}|FILE|x y|*")
+        );
+        let options = "#!/usr/bin/env -S sh -e -u\n";
+        assert_eq!(
+            started(System::MacOs, options),
+            format!("{sh}: {sh}|-e|-u|FILE|x y|*")
+        );
+        for (system, line) in [
+            (System::Elf, env),
+            (System::MacOs, "#!/bin/sh\n"),
+            (System::MacOs, "#!/usr/bin/env no-such-program\n"),
+            (System::MacOs, "no script"),
+        ] {
+            assert_eq!(started(system, line), "FILE: script|x y|*", "{line}");
+        }
+    }
+}
