@@ -51,6 +51,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// How long a job may take to end before it is killed. In all it may take 2 s.
 const GRACE: Duration = Duration::from_millis(1200);
 
+/// How long a program's MPI_Finalize may wait for its jobs to end under Slurm.
+const PARTING: Duration = Duration::from_secs(1);
+
 /// What the library handed over.
 struct Handed {
     version: OsString,
@@ -272,6 +275,8 @@ struct Agent {
     /// Names that the program published, for the jobs that come later.
     published: Vec<Message>,
     finalized: bool,
+    /// Since when `finalize` waits for its answer.
+    parting: Option<Instant>,
     /// The program is gone.
     gone: bool,
     /// When the terminal was closed.
@@ -332,6 +337,7 @@ impl Agent {
             told: None,
             published: Vec::new(),
             finalized: false,
+            parting: None,
             gone: false,
             hung_up: None,
         })
@@ -345,6 +351,7 @@ impl Agent {
             self.reap();
             self.serve_program();
             self.look_after_jobs();
+            self.part();
             if !self.gone && self.program.is_gone() {
                 self.program_ended();
             }
@@ -353,6 +360,22 @@ impl Agent {
             if !self.gone && self.hung_up.is_some_and(|since| since.elapsed() > GRACE) {
                 self.end_program();
             }
+        }
+    }
+
+    /// Answers the program's `finalize`. In a batch job, the program's end may be all that Slurm waits for: it would cancel the
+    /// job steps in which the launchers end just then, and say so.
+    fn part(&mut self) {
+        let patience = match std::env::var_os("SLURM_JOB_ID") {
+            Some(_) if !self.jobs.is_empty() => PARTING,
+            _ => Duration::ZERO,
+        };
+        if self
+            .parting
+            .is_some_and(|since| since.elapsed() >= patience)
+        {
+            self.parting = None;
+            self.answer(&Request::Finalize.success(""));
         }
     }
 
@@ -372,7 +395,9 @@ impl Agent {
             .jobs
             .iter()
             .any(|job| job.is_starting() || job.ending.is_some() || job.status.is_some());
-        let look = restless || (end.is_none() || self.hung_up.is_some()) && !self.gone;
+        let look = restless
+            || self.parting.is_some()
+            || (end.is_none() || self.hung_up.is_some()) && !self.gone;
         let tick = Timespec {
             tv_sec: 0,
             tv_nsec: i64::from(TICK.subsec_nanos()),
@@ -464,9 +489,10 @@ impl Agent {
             Request::Finalize => {
                 self.finalized = true;
                 for job in self.jobs.iter_mut().filter(|job| job.is_serving()) {
-                    job.finalize();
+                    job.leave();
                 }
-                request.success("")
+                self.parting = Some(Instant::now());
+                return;
             }
             Request::Abort => {
                 log::info!("the program aborts");
@@ -709,7 +735,7 @@ impl Agent {
         if let Some(pending) = self.pending.take_if(|pending| pending.job == job.number) {
             self.answer(&Request::of(&pending.message).failure("job_ended"));
         }
-        let well = status.success() && !job.broken || job.ending.is_some();
+        let well = status.success() && !job.broken || job.ending.is_some() || self.finalized;
         if well || self.gone {
             log::info!("job {}, {}, ended: {status}", job.number, job.purpose);
         } else if self.shell {

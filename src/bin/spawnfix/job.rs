@@ -158,9 +158,7 @@ pub struct Job {
     pub ending: Option<Instant>,
     /// Its processes at that time.
     remains: Vec<Process>,
-    /// Whether it was told that the program is done with MPI.
-    finalized: bool,
-    /// Whether the bridge goes when that is answered.
+    /// Whether it was told to let the bridge go.
     leaving: bool,
 }
 
@@ -258,7 +256,6 @@ impl Job {
             background: false,
             ending: None,
             remains: Vec::new(),
-            finalized: false,
             leaving: false,
         })
     }
@@ -317,23 +314,16 @@ impl Job {
         matches!(self.stage, Stage::Serving { .. })
     }
 
-    /// The program is done with MPI: the job lasts until the program and the children have ended.
-    pub fn finalize(&mut self) {
-        if !std::mem::replace(&mut self.finalized, true) {
+    /// Lets the bridge go, in good order: the job then lasts as long as its children.
+    pub fn leave(&mut self) {
+        if !std::mem::replace(&mut self.leaving, true) {
             self.ask(Message::line("cmd=finalize"), Asker::Agent);
         }
     }
 
-    /// Lets the bridge go, in good order: the job then lasts as long as its children.
-    pub fn leave(&mut self) {
-        self.leaving = true;
-        self.finalize();
-        self.hang_up_if_left();
-    }
-
     /// A bridge that goes before `finalize` is answered is a process that failed.
     fn hang_up_if_left(&mut self) {
-        if self.leaving && self.finalized && self.answers.is_empty() {
+        if self.leaving && self.answers.is_empty() {
             self.hang_up();
         }
     }
@@ -502,7 +492,7 @@ impl Job {
             }
         }
         if broken {
-            self.broken = !self.finalized;
+            self.broken = !self.leaving;
             self.hang_up();
         } else {
             self.hang_up_if_left();
