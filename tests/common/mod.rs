@@ -745,9 +745,19 @@ impl Session {
 
     /// The same, with less patience: for what may well not come.
     pub fn reported_soon(&mut self, name: &str) -> bool {
-        self.wait_within(SOON, |session| {
+        self.reported_within(SOON, name)
+    }
+
+    /// The same, with just this much patience.
+    pub fn reported_within(&mut self, patience: Duration, name: &str) -> bool {
+        self.wait_within(patience, |session| {
             session.facts().iter().any(|(n, _)| n == name)
         })
+    }
+
+    /// What it was sent until now.
+    pub fn sent(&self) -> &[u8] {
+        &self.sent
     }
 
     /// Waits until the output holds this text `times` times. False: it ended, or the deadline passed.
