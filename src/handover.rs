@@ -14,7 +14,13 @@ use crate::logging::{self, Escaped};
 use crate::{guard, settings, stdio};
 
 /// The agent's file name, and where it is looked for from the library's directory.
-const PLACES: [&[u8]; 3] = [b"spawnfix", b"../bin/spawnfix", b"../../bin/spawnfix"];
+/// A LIBDIR of the installer's choice has a link to it.
+const PLACES: [&[u8]; 4] = [
+    b"spawnfix",
+    b"../bin/spawnfix",
+    b"../../bin/spawnfix",
+    b"spawnfix/spawnfix",
+];
 
 /// How the agent is called: `spawnfix --agent VERSION [NAME=VALUE…] -- FILE ARGV…`, all of the launch behind the `--`.
 const AGENT: &CStr = c"--agent";

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 mod binary;
 mod check;
+mod completions;
 mod inherited;
 mod options;
 mod paths;
