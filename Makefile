@@ -13,13 +13,14 @@ PICTURE ?= scripts/demo.svg
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
-build: ## build target/release/libspawnfix.so (.dylib on macOS)
+build: ## build target/release/libspawnfix.so (.dylib on macOS) and target/release/spawnfix
 	$(CARGO) build --release --locked
 
 test: build ## fetch the MPI libraries into target/mpi (once), then run every test
 	@case $$PWD in *[[:space:]]*) echo "make test: MPICH's mpicc works in no directory with a blank in its name" >&2; exit 1 ;; esac
 	scripts/fetch-mpi --all
 	scripts/fetch-modules || [ $$? = 3 ]
+	scripts/fetch-debian || [ $$? = 3 ]
 	$(CARGO) test --locked $(TESTFLAGS)
 
 demo: build ## the story on a pseudo-terminal, without and with the library
@@ -32,7 +33,7 @@ picture: build ## draw the demo's terminal, from a real run, into scripts/demo.s
 
 shell: build ## IPython under the library, to try by hand
 	scripts/fetch-mpi mpich-4.2.3
-	PATH="$(CURDIR)/target/mpi/mpich-4.2.3/bin:$$PATH" scripts/spawnfix ipython
+	PATH="$(CURDIR)/target/mpi/mpich-4.2.3/bin:$$PATH" target/release/spawnfix ipython
 
 bench: build ## measure what the preload costs, beside its goals and beside others' libraries
 	scripts/fetch-mpi mpich-5.0.2 openmpi-5.0.11
@@ -48,7 +49,7 @@ uninstall: ## take that away again
 lint: ## formatting, clippy, shellcheck, the manual page
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	shellcheck scripts/spawnfix scripts/install scripts/fetch-mpi scripts/fetch-modules scripts/lint-manual scripts/benchmarks/commands.sh .ci/run
+	shellcheck scripts/install scripts/fetch-mpi scripts/fetch-modules scripts/fetch-debian scripts/lint-manual scripts/benchmarks/commands.sh .ci/run
 	scripts/lint-manual scripts/spawnfix.1
 
 clean: ## remove all that was built or fetched

@@ -16,7 +16,13 @@ use crate::mpi::Mpi;
 use crate::{guard, settings, stdio};
 
 /// The agent's file name, and where it is looked for from the library's directory.
-const PLACES: [&[u8]; 3] = [b"spawnfix", b"../bin/spawnfix", b"../../bin/spawnfix"];
+/// A LIBDIR of the installer's choice has a link to it.
+const PLACES: [&[u8]; 4] = [
+    b"spawnfix",
+    b"../bin/spawnfix",
+    b"../../bin/spawnfix",
+    b"spawnfix/spawnfix",
+];
 
 /// How the agent is called: `spawnfix --agent VERSION PROGRAM [NAME=VALUE…] -- FILE ARGV…`: the program's process id, the
 /// settings and its MPI, and all of the launch behind the `--`.

@@ -122,20 +122,22 @@ impl Build {
     /// From what MPI_Get_library_version says: lines of `MPICH Device:` and `MPICH configure:`.
     fn told(text: &str) -> Build {
         let line = |start: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(start))
-                .unwrap_or_default()
+            let found = text.lines().find_map(|line| line.strip_prefix(start));
+            found.unwrap_or_default().trim()
         };
-        let mut options = line("MPICH configure:")
-            .split_whitespace()
-            .map(|word| word.trim_matches('\''));
-        let pmix = options.any(|option| {
+        let options = || {
+            let words = line("MPICH configure:").split_whitespace();
+            words.map(|word| word.trim_matches('\''))
+        };
+        let pmix = options().any(|option| {
             let value = option.strip_prefix("--with-pmix");
             value.is_some_and(|value| value.is_empty() || value.starts_with('=') && value != "=no")
         });
-        match line("MPICH Device:").trim() {
-            _ if pmix => Build::Pmix,
-            "ch4:ucx" => Build::Ucx,
+        let ucx = line("MPICH Device:") == "ch4:ucx"
+            || options().any(|option| option == "--with-device=ch4:ucx");
+        match (pmix, ucx) {
+            (true, _) => Build::Pmix,
+            (_, true) => Build::Ucx,
             _ => Build::Usual,
         }
     }

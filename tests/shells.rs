@@ -827,7 +827,7 @@ const MPIEXECS: [Mpi; 4] = [MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI];
 /// in order, and its exit status.
 fn sweep(options: &[&str], pids: &[i32]) -> (String, Option<i32>) {
     let pids = pids.iter().map(|pid| pid.to_string());
-    let output = Command::new(root().join("scripts/spawnfix"))
+    let output = Command::new(library().with_file_name("spawnfix"))
         .arg("--sweep")
         .args(options)
         .args(pids)

@@ -36,5 +36,12 @@ if lib:find(" ", 1, true) then
    lib = "@LIB@"
 end
 if mode() == "unload" or os.getenv("SPAWNFIX_MODULE_PRELOAD") == "1" then
-   prepend_path("@PRELOAD@", lib)
+   -- An address sanitizer's runtime has to stay first.
+   local first = (os.getenv("@PRELOAD@") or ""):match("[^: ]+") or ""
+   first = first:match("[^/]*$")
+   if first:match("^libh?w?asan[.]") or first:match("^libclang_rt[.]h?w?asan[.-]") then
+      append_path("@PRELOAD@", lib)
+   else
+      prepend_path("@PRELOAD@", lib)
+   end
 end

@@ -37,5 +37,10 @@ if {[string match {*[ ]*} $lib]} {
     set lib {@LIB@}
 }
 if {[module-info mode unload] || ([info exists env(SPAWNFIX_MODULE_PRELOAD)] && $env(SPAWNFIX_MODULE_PRELOAD) eq {1})} {
-    prepend-path @PRELOAD@ $lib
+    # An address sanitizer's runtime has to stay first.
+    if {[info exists env(@PRELOAD@)] && [regexp {^[: ]*([^: ]*/)?lib(asan|hwasan|clang_rt\.(hw)?asan)[.-]} $env(@PRELOAD@)]} {
+        append-path @PRELOAD@ $lib
+    } else {
+        prepend-path @PRELOAD@ $lib
+    }
 }

@@ -146,11 +146,11 @@ pub fn main(words: &[OsString], settings: &[Variable], json: bool) -> ExitCode {
 fn agent(library: &Path, version: &str, report: &mut Report) -> bool {
     // As handover.rs looks for it.
     let directory = library.parent().unwrap_or(Path::new("/"));
-    let places =
-        ["spawnfix", "../bin/spawnfix", "../../bin/spawnfix"].map(|place| directory.join(place));
+    let places = ["", "../bin", "../../bin", "spawnfix"];
+    let places = places.map(|place| directory.join(place).join("spawnfix"));
     let Some(agent) = places.iter().find(|place| paths::is_program(place)) else {
         let place = shown(directory);
-        report.add("agent", format!("not there: the library looks for the program spawnfix in {place}, ../bin and ../../bin of it"));
+        report.add("agent", format!("not there: the library looks for the program spawnfix in {place}, and in ../bin, ../../bin and spawnfix from there"));
         return false;
     };
     let agent = agent.canonicalize().unwrap_or(agent.clone());
@@ -262,7 +262,7 @@ if os.path.exists('/proc/self/maps'):
 fn told(loads: &Loads) -> String {
     match loads {
         Loads::Yes => "yes".to_owned(),
-        Loads::No(why) => format!("no: {why}"),
+        Loads::No(why) | Loads::Harms(why) => format!("no: {why}"),
         Loads::Unknown(why) => format!("unknown: {why}"),
     }
 }
@@ -353,7 +353,6 @@ fn loads(program: &Path, library: &Path) -> (Loads, Option<PathBuf>) {
         .map(|(file, _)| file)
         .find(|file| base(file).starts_with("libmpi") && base(file).contains(".so"));
     let mpi = mpi.map(PathBuf::from);
-    let musl = base(&loader.to_string_lossy()).starts_with("ld-musl");
     let complaint = || {
         let ours = base(&library.to_string_lossy());
         let about = lines().find(|line| line.contains(&ours) && !line.contains(" (0x"));
@@ -362,30 +361,27 @@ fn loads(program: &Path, library: &Path) -> (Loads, Option<PathBuf>) {
             .unwrap_or("the dynamic linker does not say why")
             .to_owned()
     };
-    if !status.is_some_and(|status| status.success())
-        || !files().any(|(file, _)| base(file) == System::HERE.library())
-    {
-        let why = match musl {
-            true => format!(
-                "{name} has musl's C library, with which the library does not go: {}",
-                complaint()
-            ),
-            false => complaint(),
-        };
-        return (Loads::No(why), mpi);
+    if !status.is_some_and(|status| status.success()) {
+        let musl = base(&loader.to_string_lossy()).starts_with("ld-musl");
+        let what = if musl { ", of musl's C library," } else { "" };
+        let why = format!("{name}{what} does not start with it: {}", complaint());
+        return (Loads::Harms(why), mpi);
+    }
+    if !files().any(|(file, _)| base(file) == System::HERE.library()) {
+        return (Loads::No(complaint()), mpi);
     }
     if let Some((runtime, _)) = files().find(|(file, _)| preload::is_sanitizer(file.as_bytes())) {
         let first = std::env::var_os("LD_PRELOAD").unwrap_or_default();
-        let mut items = first
-            .as_bytes()
-            .split(|byte| b": ".contains(byte))
-            .filter(|item| !item.is_empty());
-        if !items.next().is_some_and(preload::is_sanitizer) {
+        let mut items = first.as_bytes().split(|byte| b": ".contains(byte));
+        if !items
+            .find(|item| !item.is_empty())
+            .is_some_and(preload::is_sanitizer)
+        {
             let why = format!(
-                "is built with AddressSanitizer, which ends a program that has another library in front of it: \
+                "{name} is built with AddressSanitizer, which ends a program that has another library in front of it: \
                  LD_PRELOAD={runtime} spawnfix … keeps it first"
             );
-            return (no(why).0, mpi);
+            return (Loads::Harms(why), mpi);
         }
     }
     (Loads::Yes, mpi)
@@ -513,8 +509,7 @@ impl Launcher {
     fn of(file: PathBuf) -> Launcher {
         let (_, said) = answer(Command::new(&file).arg("--version"));
         let mut mpi = Mpi::named(versions_name(&said).as_bytes());
-        if mpi.family == Family::Unknown && said.contains("PRRTE") || mpi.family == Family::Unknown
-        {
+        if mpi.family == Family::Unknown {
             mpi = match whose::family_of(&file) {
                 Some(Family::OpenMpi) => Mpi::named(b"Open MPI"),
                 Some(Family::Intel) => Mpi::named(b"Intel(R) MPI"),
@@ -530,11 +525,15 @@ impl Launcher {
 /// What an mpiexec says of its version, as MPI_Get_library_version would: `HYDRA build details` for MPICH's, OpenRTE for
 /// Open MPI 4's.
 fn versions_name(said: &str) -> String {
-    let hydras = said
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Version:"));
-    match hydras.filter(|_| said.contains("HYDRA")) {
-        Some(version) => format!("MPICH Version: {}", version.trim()),
+    let line = |start| {
+        let mut lines = said.lines().map(str::trim);
+        lines.find_map(|line| Some(line.strip_prefix(start)?.trim()))
+    };
+    match line("Version:").filter(|_| said.contains("HYDRA")) {
+        Some(version) => {
+            let options = line("Configure options:").unwrap_or_default();
+            format!("MPICH Version: {version}\nMPICH configure: {options}\n")
+        }
         None => said.replace("(OpenRTE)", "(Open MPI)"),
     }
 }

@@ -9,6 +9,7 @@ mod agent;
 mod binary;
 mod bridge;
 mod check;
+mod completions;
 mod inherited;
 mod job;
 mod launcher;

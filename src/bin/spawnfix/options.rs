@@ -173,13 +173,6 @@ pub fn parse(words: &[OsString]) -> Result<Asked, String> {
     }
 }
 
-/// The completions for this shell.
-pub fn completions(shell: Shell) -> String {
-    let mut text = Vec::new();
-    clap_complete::generate(shell, &mut parser(), "spawnfix", &mut text);
-    String::from_utf8_lossy(&text).into_owned()
-}
-
 fn act(found: &ArgMatches) -> Result<Act, String> {
     let flag = |name| found.get_flag(name);
     let shell = found.get_one::<String>("completions");

@@ -142,7 +142,10 @@ pub fn is_wrapper(file: &Path) -> bool {
 
 /// This program's own file, without symbolic links.
 pub fn own() -> Option<PathBuf> {
-    std::env::current_exe().ok()?.canonicalize().ok()
+    // Without /proc, as in a bare chroot, it is what its name leads to.
+    let named = || first(std::env::args_os().next()?);
+    let file = std::env::current_exe().ok().or_else(named)?;
+    file.canonicalize().ok()
 }
 
 #[cfg(test)]

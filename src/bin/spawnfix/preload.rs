@@ -50,7 +50,7 @@ const PLACES: [&str; 4] = ["../lib", "../lib64", "../lib/spawnfix", "."];
 
 /// The library that belongs to this program, or what to say.
 pub fn library() -> Result<PathBuf, String> {
-    let own = paths::own().ok_or("can't tell where this program is: is /proc there?")?;
+    let own = paths::own().ok_or("can't tell where this program is")?;
     let directory = own.parent().unwrap_or(Path::new("/"));
     let mut looked = Vec::new();
     for place in PLACES {

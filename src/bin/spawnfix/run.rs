@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use crate::options::{self, Act, Asked};
 use crate::paths::NotFound;
 use crate::preload::{self, System};
-use crate::{check, inherited, paths, print, say, settings, shown, sweep};
+use crate::{check, completions, inherited, paths, print, say, settings, shown, sweep};
 
 /// A variable to set.
 pub type Variable = (&'static str, OsString);
@@ -37,7 +37,7 @@ fn act(asked: Asked) -> ExitCode {
     } = asked;
     match act {
         Act::Say(text) => print(&text),
-        Act::Completions(shell) => print(&options::completions(shell)),
+        Act::Completions(shell) => print(&completions::of(shell)),
         Act::Check { json } => return check::main(&words, &settings, json),
         Act::Sweep { dry } => {
             let pids = words

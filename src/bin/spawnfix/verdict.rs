@@ -13,6 +13,8 @@ pub enum Loads {
     No(String),
     /// And why that can't be told.
     Unknown(String),
+    /// And why the program does not even start with it.
+    Harms(String),
 }
 
 /// An mpiexec.
@@ -62,6 +64,12 @@ impl Facts<'_> {
         let family = mpi.map_or(Family::Unknown, |mpi| mpi.family);
         // MPICH may not heed a PMIx server: decision::decide.
         let heeded = |variable: &&str| !family.is_mpich_kin() || !variable.starts_with("PMIX");
+        if let Loads::Harms(_) = self.loads {
+            return no(format!(
+                "{} does not start with the library in it; run it without",
+                self.command
+            ));
+        }
         let open_mpi_4 =
             family == Family::OpenMpi && mpi.is_some_and(|mpi| mpi.version.as_slice() < &[5]);
         if open_mpi_4
@@ -298,6 +306,9 @@ mod tests {
             said.ends_with("and the library does not load into app"),
             "{said}"
         );
+        let harms = Loads::Harms("it has musl's C library".to_owned());
+        let said = verdict(MPICH_5, MPICH_5, |facts| facts.loads = &harms);
+        assert!(said.starts_with("no: app does not start"), "{said}");
         let better = Path::new("/opt/mpich/bin");
         let said = verdict(MPICH_4_2, "Open MPI v5.0.11", |facts| {
             facts.better = Some(better)
