@@ -41,6 +41,7 @@ fn conf() -> Option<PathBuf> {
     let there = |name: &&str| env::split_paths(&path).any(|place| place.join(name).exists());
     // SAFETY: plain system calls.
     let missing = match PROGRAMS.iter().find(|name| !there(name)) {
+        // SAFETY: geteuid has no arguments and cannot fail.
         _ if unsafe { libc::geteuid() } != 0 => "a Slurm is started by root".to_owned(),
         Some(name) => format!("there is no {name} (Debian: slurm-wlm and munge)"),
         None => String::new(),

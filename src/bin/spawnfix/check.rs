@@ -15,8 +15,9 @@ use crate::binary::{self, Binary};
 use crate::mpi::{Family, Mpi};
 use crate::preload::{self, System};
 use crate::run::Variable;
+use crate::stdio::Stdin;
 use crate::verdict::{Facts, Launcher, Loads};
-use crate::{VERSION, manager, paths, print, shown, whose};
+use crate::{VERSION, manager, paths, print, shell, shown, whose};
 
 /// How long a program may take to tell its version.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -208,8 +209,8 @@ fn program(words: &[OsString], library: &Path, report: &mut Report) -> Program {
         let _ = write!(text, ", run by {}", shown(&program));
     }
     report.add("command", text);
-    report.add("shell", match is_shell(&argv) {
-        Some(why) => format!("yes, by {why}: Ctrl-C and its children's crashes spare it"),
+    report.add("shell", match shell::shell(&argv, Stdin::of_this_program()) {
+        Some(word) => format!("yes, by {}: Ctrl-C and its children's crashes spare it", shown(word)),
         None => "no: Ctrl-C and its children's crashes reach it, too, as MPI has it; 'spawnfix -i' spares it".to_owned(),
     });
     let (loads, mut mpi_library) = loads(&program, library);
@@ -238,12 +239,6 @@ fn program(words: &[OsString], library: &Path, report: &mut Report) -> Program {
         mpi,
         library: mpi_library,
     }
-}
-
-/// Whether this is a shell, and which word says so.
-// MERGE: shell.rs decides; until then nothing is one.
-fn is_shell(_argv: &[OsString]) -> Option<String> {
-    None
 }
 
 /// Says which MPI an interpreter's mpi4py has, and from which file.
