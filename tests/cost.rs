@@ -36,7 +36,7 @@ fn readelf(option: &str) -> String {
 // --- what it is ---
 
 #[test]
-fn it_shows_a_program_three_functions_and_no_more() {
+fn it_shows_a_program_four_functions_and_no_more() {
     let symbols = output(
         Command::new("nm")
             .args(["-D", "--defined-only"])
@@ -49,7 +49,12 @@ fn it_shows_a_program_three_functions_and_no_more() {
     names.sort();
     assert_eq!(
         names,
-        ["MPI_Comm_spawn", "MPI_Comm_spawn_multiple", "execvp"]
+        [
+            "MPI_Comm_spawn",
+            "MPI_Comm_spawn_multiple",
+            "execv",
+            "execvp"
+        ]
     );
 }
 
@@ -220,39 +225,87 @@ fn a_thread_that_is_cancelled_while_its_spawn_fails_ends_after_it() {
     check_the_same(&program, "pending", expected);
 }
 
-// --- forks ---
+// --- what a program does around its spawns ---
 
-/// Of all that a program forks under Open MPI, only what the spawning thread forks first in the spawn is its launcher.
+/// Whatever a program forks, vforks and executes: in a spawn, after a longjmp out of one, in other threads, and called as
+/// a launcher is.
 #[test]
-fn only_the_fork_that_launches_is_set_apart() {
+fn nothing_that_a_program_executes_itself_is_taken_for_a_launch() {
     let program = program("cc", "forks.c").expect("there is a C compiler");
+    let links = tempfile::tempdir().expect("there is a place for temporary files");
+    for name in ["tell", "mpiexec", "prte"] {
+        std::os::unix::fs::symlink(&program, links.path().join(name)).expect("it is ours");
+    }
     for mpi in MPIS {
         for preloaded in [false, true] {
-            let apart = preloaded && mpi.starts_with("Open MPI");
-            let expected: String = [
-                ("before", false),
-                ("another thread's copy", false),
-                ("the copy's launcher", apart),
-                ("the launcher", apart),
-                ("one more", false),
-                ("after", false),
-            ]
-            .into_iter()
-            .map(|(whose, apart)| match (apart, preloaded) {
-                (true, _) => format!("{whose}: a group of its own, not preloaded\n"),
-                (_, true) => format!("{whose}: the program's group, preloaded\n"),
-                (_, false) => format!("{whose}: the program's group, not preloaded\n"),
-            })
-            .collect();
             let mut command = Command::new(&program);
-            command.env("MPI_NAME", mpi);
+            command.arg(links.path()).env("MPI_NAME", mpi);
+            command.stdin(File::open("/dev/null").expect("there is a /dev/null"));
             if preloaded {
                 command
                     .env("LD_PRELOAD", library())
                     .env("SPAWNFIX_INTERACTIVE", "1");
             }
+            let is = if preloaded {
+                "preloaded"
+            } else {
+                "not preloaded"
+            };
+            // The call guard, for an MPI that is not known, acts in the program: what it forks meanwhile has no stdin either,
+            // and a longjmp out of the call leaves it at that.
+            let guarded = preloaded && mpi == "Somebody's MPI 1.0";
+            let mut expected = String::new();
+            for (whose, in_call) in [
+                ("before", false),
+                ("another thread", true),
+                ("in the spawn", true),
+                ("another thread after the jump", true),
+                ("after the jump", true),
+            ] {
+                let stdin = if guarded && in_call {
+                    "no stdin"
+                } else {
+                    "its stdin"
+                };
+                expected += &format!("{whose}: the program's group, {stdin}, {is}\n").repeat(3);
+            }
             assert_eq!(output(&mut command), expected, "{mpi}");
         }
+    }
+}
+
+/// An extension with an MPI library of its own is unloaded, and another one loaded, as an interpreter may do.
+#[test]
+fn a_libmpi_that_is_unloaded_is_forgotten() {
+    let [first, second] = ["70", "71"].map(|code| {
+        let mut mpi = Command::new("cc");
+        mpi.args(["-shared", "-fPIC"]).arg(format!("-DCODE={code}"));
+        mpi.arg(app("coded_mpi.c"));
+        let mpi = build(mpi, "coded_mpi.c", &format!("coded-{code}"));
+        let mut extension = Command::new("cc");
+        extension.args(["-shared", "-fPIC"]).arg(app("extension.c"));
+        let extension = extension.arg(&mpi);
+        let extension = std::mem::replace(extension, Command::new("cc"));
+        (
+            build(extension, "extension.c", &format!("coded-{code}")),
+            mpi,
+        )
+    });
+    let mut program = Command::new("cc");
+    program.arg(app("extensions.c")).arg("-ldl");
+    let program = build(program, "extensions.c", "coded");
+    for preloaded in [false, true] {
+        let mut command = Command::new(&program);
+        for (extension, mpi) in [&first, &second, &first] {
+            command.arg(extension).arg(mpi);
+        }
+        if preloaded {
+            command.env("LD_PRELOAD", library());
+        }
+        assert_eq!(
+            output(&mut command),
+            "returned 70, gone\nreturned 71, gone\nreturned 70, gone\n"
+        );
     }
 }
 

@@ -623,6 +623,51 @@ fn under_mpiexec(mpi: Mpi) {
     );
 }
 
+/// A copy of the library in an empty directory: it does in the forked child what can be done there.
+#[test]
+fn the_library_alone_cures_stdin_and_says_what_is_missing() {
+    let place = tempfile::tempdir().expect("there is a place for temporary files");
+    let alone = place.path().join("libspawnfix.so");
+    std::fs::copy(library(), &alone).expect("it is there");
+    std::thread::scope(|scope| {
+        for mpi in [MPICH_4_1_3, MPICH_4_2_3, INTEL_MPI, OPEN_MPI_4] {
+            let alone = &alone;
+            scope.spawn(move || {
+                if !mpi.is_here() {
+                    return;
+                }
+                // Where it is sick without the library.
+                let stdin = match mpi.name == OPEN_MPI_4.name {
+                    true => Stdin::File(a_megabyte()),
+                    false => Stdin::Terminal,
+                };
+                let run = |library| {
+                    let program =
+                        started(mpi, "spawn.c", library).args(["before", "2", "work", "1000"]);
+                    let program = match library {
+                        true => program.env("LD_PRELOAD", alone),
+                        false => program,
+                    };
+                    feed(program, stdin.clone())
+                };
+                let cured = run(true);
+                check_cured(&cured);
+                let said = cured.said_by_others();
+                let missing: Vec<_> = said.iter().filter(|line| line.level == "WARN").collect();
+                cured.check(
+                    missing.len() == 1 && missing[0].text.contains("the program spawnfix"),
+                    "one line says what is missing",
+                );
+                let sick = run(false);
+                sick.check(
+                    sick.read.len() < sick.sent.len(),
+                    "without the library input is lost",
+                );
+            });
+        }
+    });
+}
+
 /// The launch guard leaves the program alone; the call guard, for comparison, does not.
 #[track_caller]
 fn sixteen_threads(mpi: Mpi) {
