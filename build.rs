@@ -13,17 +13,17 @@ use std::process::{Command, Stdio};
 /// function that is missing here is bound at load. Binding to a library that was not loaded with dlopen takes no lock
 /// (glibc's _dl_fixup in elf/dl-runtime.c, _dl_lookup_symbol_x in elf/dl-lookup.c), so a forked child may do it.
 const BOUND_ON_CALL: &str = "
-    __cxa_thread_atexit_impl __errno_location __register_atfork __xpg_strerror_r _exit abort accept access bcmp bind
-    calloc clock_gettime clock_nanosleep close closedir connect dirfd dl_iterate_phdr dladdr dlclose dlopen dlsym
-    dup dup2 eventfd execve fchdir fcntl fork free fstat fstat64 getauxval getcwd getenv geteuid getpgid getpgrp
-    getpid getppid getrandom getsockname getsockopt getuid ioctl isatty kill listen lseek64 lstat lstat64 malloc
-    memchr memcmp memcpy memmove memrchr memset mmap mmap64 mprotect munmap nanosleep open open64 opendir pause
+    __errno_location __register_atfork _exit abort accept access bcmp bind
+    calloc clock_nanosleep close closedir connect dirfd dl_iterate_phdr dladdr dlclose dlopen dlsym
+    dup dup2 eventfd execve fchdir fcntl fork free getcwd getenv geteuid getpgid getpgrp
+    getpid getppid getrandom getsockname getsockopt getuid ioctl isatty kill listen lseek64 malloc
+    memchr memcmp memmove memrchr memset mmap mmap64 mprotect munmap nanosleep open open64 opendir pause
     pipe2 poll posix_memalign ppoll prctl pthread_attr_destroy pthread_attr_getguardsize pthread_attr_getstack
     pthread_attr_init pthread_attr_setstacksize pthread_create pthread_detach pthread_getattr_np pthread_join
     pthread_key_create pthread_key_delete pthread_kill pthread_self pthread_setcancelstate pthread_setname_np
     pthread_setspecific pthread_sigmask raise read readdir64 readlink readv realloc realpath recv sched_yield send
     setpgid setsockopt shutdown sigaction sigaddset sigaltstack sigdelset sigemptyset sigfillset sigismember signal
-    sigprocmask socket stat stat64 strcmp strerror_r strlen strncmp syscall sysconf tcgetpgrp usleep waitid waitpid
+    sigprocmask socket strcmp strerror_r strlen strncmp syscall sysconf tcgetpgrp usleep waitid waitpid
     write writev
 ";
 

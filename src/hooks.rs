@@ -31,9 +31,19 @@ redhook::hook! {
 redhook::hook! {
     unsafe fn execv(path: *const c_char, argv: *const *const c_char) -> c_int => execv_hook {
         // SAFETY: the caller keeps the function's contract.
-        unsafe { execute(redhook::real!(execv), path, argv) }
+        unsafe { execute(real_execv, path, argv) }
     }
 }
+
+/// execv is execve with the environment that is there (POSIX); so called, it needs no look-up at load, which every process
+/// would pay for.
+#[cfg(not(target_vendor = "apple"))]
+unsafe extern "C" fn real_execv(path: *const c_char, argv: *const *const c_char) -> c_int {
+    // SAFETY: the caller keeps the function's contract, and environ is what it takes.
+    unsafe { libc::execve(path, argv, settings::environ().cast()) }
+}
+#[cfg(target_vendor = "apple")]
+use execv as real_execv;
 
 /// dyld finds redhook's tuples by their section; without a reference to them, the compiler would leave them out.
 #[cfg(target_vendor = "apple")]
@@ -43,10 +53,9 @@ static EXECVP_TUPLE: AtomicPtr<execvp::execvp> = AtomicPtr::new(&raw mut execvp:
 #[used]
 static EXECV_TUPLE: AtomicPtr<execv::execv> = AtomicPtr::new(&raw mut execv::execv);
 
-/// Finds the real functions, for the ctor: a forked child can't look them up.
+/// Finds the real execvp, for the ctor: a forked child can't look it up.
 pub fn resolve() {
     let _ = redhook::real!(execvp);
-    let _ = redhook::real!(execv);
 }
 
 /// Calls the real function; before that, if it would be an MPI's launch, the agent takes it over. A vforked child comes

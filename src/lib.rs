@@ -39,16 +39,19 @@ mod stdio;
 mod symbols;
 
 ctor::declarative::ctor! {
-    /// Reads the settings and finds the real functions while nothing else runs: a forked child can do neither.
+    /// Reads the settings and finds the real execvp while nothing else runs: a forked child can do neither.
     #[ctor(unsafe)]
     fn load() {
         // A panic here would end every program; one that is caught costs the guard.
         let _ = std::panic::catch_unwind(|| {
             hooks::resolve();
-            manager::note();
             #[cfg(not(target_os = "linux"))]
             stdio::terminals::note();
-            let complaints = settings::load();
+            // SAFETY: nothing changes the environment meanwhile.
+            let variables = unsafe { settings::environment() };
+            let others = variables.filter(|variable| !manager::note(variable));
+            // Most processes have none, and are spared the rest.
+            let complaints = if others.count() > 0 { settings::load() } else { Vec::new() };
             let settings = settings::get();
             logging::start(settings.log.as_deref(), settings.log_file.as_deref());
             for complaint in complaints {

@@ -121,3 +121,109 @@ std::arch::global_asm!(".hidden statx");
 static __dso_handle: usize = 0;
 #[cfg(no_start_files)]
 std::arch::global_asm!(".hidden __dso_handle");
+
+// --- for a C library that is older, and fewer versions to compare ---
+//
+// Each version of glibc's symbols that the library needs is compared by its name in every process. These functions have
+// one of their own; here they are made of what was there from the beginning.
+
+/// stat(2) and its kin: glibc has them as functions since 2.33. The kernel's struct is the C library's.
+#[cfg(target_arch = "x86_64")]
+macro_rules! stat_calls {
+    ($($name:ident: $call:ident($what:ty);)+) => {$(
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name(what: $what, result: *mut c_void) -> c_int {
+            // SAFETY: the caller keeps the function's contract; the arguments are passed on.
+            unsafe { libc::syscall(libc::$call, what, result) as c_int }
+        }
+        std::arch::global_asm!(concat!(".hidden ", stringify!($name)));
+    )+};
+}
+
+#[cfg(target_arch = "x86_64")]
+stat_calls! {
+    stat: SYS_stat(*const libc::c_char);
+    stat64: SYS_stat(*const libc::c_char);
+    lstat: SYS_lstat(*const libc::c_char);
+    lstat64: SYS_lstat(*const libc::c_char);
+    fstat: SYS_fstat(c_int);
+    fstat64: SYS_fstat(c_int);
+}
+
+// memcpy(3), whose second version is of 2.14.
+#[cfg(target_arch = "x86_64")]
+std::arch::global_asm!(
+    ".globl memcpy",
+    ".hidden memcpy",
+    ".type memcpy, @function",
+    "memcpy: jmp memmove@PLT",
+);
+
+/// strerror_r(3) as POSIX has it, made of the GNU one.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __xpg_strerror_r(
+    errno: c_int,
+    buffer: *mut libc::c_char,
+    size: libc::size_t,
+) -> c_int {
+    unsafe extern "C" {
+        #[link_name = "strerror_r"]
+        fn gnu_strerror_r(
+            errno: c_int,
+            buffer: *mut libc::c_char,
+            size: libc::size_t,
+        ) -> *const libc::c_char;
+    }
+    // SAFETY: the caller's buffer has this size; what is returned is a C string, in the buffer or elsewhere.
+    unsafe {
+        let text = CStr::from_ptr(gnu_strerror_r(errno, buffer, size)).to_bytes();
+        let length = text.len().min(size.saturating_sub(1));
+        std::ptr::copy(text.as_ptr(), buffer.cast(), length);
+        if size > 0 {
+            *buffer.add(length) = 0;
+        }
+    }
+    0
+}
+std::arch::global_asm!(".hidden __xpg_strerror_r");
+
+/// clock_gettime(2): glibc has it in its libc since 2.17.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -> c_int {
+    // SAFETY: the caller keeps the function's contract; the arguments are passed on.
+    unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) as c_int }
+}
+std::arch::global_asm!(".hidden clock_gettime");
+
+/// What runs at a thread's end, for a thread-local value of ours: glibc has it since 2.18, musl has not. Without it, the value
+/// is not dropped, which costs a thread that logs its buffer.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __cxa_thread_atexit_impl(
+    run: *mut c_void,
+    value: *mut c_void,
+    library: *mut c_void,
+) -> c_int {
+    type Real = unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void) -> c_int;
+    // SAFETY: the name is a C string; the address is that of the C library's function, whose prototype this is.
+    unsafe {
+        let real = libc::dlsym(libc::RTLD_DEFAULT, c"__cxa_thread_atexit_impl".as_ptr());
+        if real.is_null() {
+            return 0;
+        }
+        std::mem::transmute::<*mut c_void, Real>(real)(run, value, library)
+    }
+}
+std::arch::global_asm!(".hidden __cxa_thread_atexit_impl");
+
+/// Where this thread's copy of a variable is (ELF Handling For Thread-Local Storage, 3.4.6). It is the dynamic linker's, and
+/// the only thing for which the library would need it by its name. Found at load, as the ctor has such a variable.
+#[cfg(target_arch = "x86_64")]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __tls_get_addr(variable: *mut c_void) -> *mut c_void {
+    type Real = unsafe extern "C" fn(*mut c_void) -> *mut c_void;
+    static REAL: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
+    // SAFETY: the address is that of the dynamic linker's function, whose prototype this is.
+    unsafe { std::mem::transmute::<*mut c_void, Real>(find(c"__tls_get_addr", &REAL))(variable) }
+}
+#[cfg(target_arch = "x86_64")]
+std::arch::global_asm!(".hidden __tls_get_addr");

@@ -2,8 +2,6 @@
 
 use std::sync::OnceLock;
 
-use crate::settings;
-
 /// The variables by which a process manager tells a program that it started it.
 ///
 /// PMI_*: MPICH's, Intel MPI's and Slurm's; PMIX_*: Open MPI's, Slurm's, Flux's.
@@ -17,18 +15,16 @@ const MANAGERS: [&str; 5] = [
 
 static MANAGER: OnceLock<&str> = OnceLock::new();
 
-/// Looks for a process manager, for the ctor. Later it would be too late: in a program that nobody started, Open MPI 4's
-/// MPI_Init sets PMIX_RANK itself.
-pub fn note() {
-    // SAFETY: the ctor runs before the program's own code, so nothing changes the environment meanwhile.
-    let mut variables = unsafe { settings::environment(b"PMI") };
-    let manager = variables.find_map(|variable| {
-        let name = variable.split(|&byte| byte == b'=').next()?;
-        MANAGERS.into_iter().find(|known| known.as_bytes() == name)
-    });
-    if let Some(manager) = manager {
-        let _ = MANAGER.set(manager);
-    }
+/// Takes note of a process manager's `NAME=value`, for the ctor; false: it is none. Later it would be too late: in a program
+/// that nobody started, Open MPI 4's MPI_Init sets PMIX_RANK itself.
+pub fn note(variable: &[u8]) -> bool {
+    let name = variable.split(|&byte| byte == b'=').next();
+    let manager = MANAGERS
+        .into_iter()
+        .find(|known| Some(known.as_bytes()) == name);
+    manager
+        .inspect(|manager| _ = MANAGER.set(manager))
+        .is_some()
 }
 
 /// The variable by which a process manager told this program that it started it, if one did.

@@ -92,14 +92,11 @@ pub fn get() -> &'static Settings {
 ///
 /// In secure-execution mode (ld.so(8)) the environment is another user's word, and is not read.
 pub fn load() -> Vec<Complaint> {
-    // SAFETY: the ctor runs before the program's own code, so nothing changes the environment meanwhile.
-    let ours = unsafe { environment(b"SPAWNFIX_") };
-    let mut ours = ours.peekable();
-    // Most processes have none, and are spared the question.
-    if ours.peek().is_none() || secure_execution() {
+    if secure_execution() {
         return Vec::new();
     }
-    let (settings, complaints) = parse(ours);
+    // SAFETY: the ctor runs before the program's own code, so nothing changes the environment meanwhile.
+    let (settings, complaints) = parse(unsafe { environment() });
     let _ = WORDS.set(settings.to_words());
     let _ = SETTINGS.set(settings);
     complaints
@@ -276,8 +273,22 @@ pub fn is_filter(text: &str) -> bool {
 /// Whether the process has more rights than its user: setuid, setgid, file capabilities.
 fn secure_execution() -> bool {
     #[cfg(target_os = "linux")]
-    // SAFETY: getauxval reads a table that the kernel made; it takes any key.
-    return unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    {
+        // getauxval(3) would be one more version of glibc's symbols to compare, in every process.
+        const WORD: usize = size_of::<usize>();
+        let Ok(vector) = std::fs::read("/proc/self/auxv") else {
+            return true;
+        };
+        let words = vector.chunks_exact(WORD).map(|word| {
+            let mut bytes = [0; WORD];
+            bytes.copy_from_slice(word);
+            usize::from_ne_bytes(bytes)
+        });
+        let words: Vec<usize> = words.collect();
+        words
+            .chunks_exact(2)
+            .any(|entry| entry[0] == libc::AT_SECURE as usize && entry[1] != 0)
+    }
     #[cfg(not(target_os = "linux"))]
     // SAFETY: issetugid has no arguments and only asks the kernel.
     return unsafe { issetugid() } != 0;
@@ -288,11 +299,14 @@ unsafe extern "C" {
     fn issetugid() -> libc::c_int;
 }
 
-/// Each `NAME=value` of the environment that starts so, without copying it.
+/// What the names of the variables begin with that the library may mind: its own, and the process managers'.
+const PREFIXES: [&[u8]; 2] = [b"SPAWNFIX_", b"PMI"];
+
+/// Each `NAME=value` of the environment that begins with one of [`PREFIXES`], without copying it.
 ///
 /// # Safety
 /// Nothing may change the environment while the iterator or what it yielded is in use.
-pub unsafe fn environment<'a>(prefix: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+pub unsafe fn environment<'a>() -> impl Iterator<Item = &'a [u8]> {
     // SAFETY: the caller sees to it that the array stays as it is.
     let environ = unsafe { environ() };
     let variables = (0..).map_while(move |at| {
@@ -303,12 +317,15 @@ pub unsafe fn environment<'a>(prefix: &[u8]) -> impl Iterator<Item = &'a [u8]> {
         let variable = unsafe { *environ.add(at) };
         (!variable.is_null()).then_some(variable)
     });
-    // Every process pays for this loop over its environment: most variables end here, at one comparison.
+    // Every process pays for this loop over its environment: most variables end here, at their first byte.
     let variables = variables.fuse().filter(|&variable| {
-        let mut prefix = prefix.iter().enumerate();
-        // SAFETY: `variable` is a C string, and the comparison ends with the first byte that differs, at the latest
-        // its final zero.
-        prefix.all(|(at, &byte)| unsafe { *variable.add(at) } == byte as c_char)
+        let begins = |prefix: &[u8]| {
+            let mut prefix = prefix.iter().enumerate();
+            // SAFETY: `variable` is a C string, and the comparison ends with the first byte that differs, at the latest
+            // its final zero.
+            prefix.all(|(at, &byte)| unsafe { *variable.add(at) } == byte as c_char)
+        };
+        PREFIXES.iter().any(|prefix| begins(prefix))
     });
     // SAFETY: `variable` is a C string that stays as it is.
     variables.map(|variable| unsafe { CStr::from_ptr(variable) }.to_bytes())

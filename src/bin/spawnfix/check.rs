@@ -75,7 +75,9 @@ fn quoted(text: &str) -> String {
 
 /// Checks this command, or the machine.
 pub fn main(words: &[OsString], settings: &[Variable], json: bool) -> ExitCode {
-    manager::note();
+    for (name, _) in std::env::vars_os() {
+        manager::note(name.as_bytes());
+    }
     let mut report = Report::default();
     let own = paths::own().unwrap_or_default();
     report.add("spawnfix", format!("{VERSION}, {}", shown(&own)));

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use crate::options::{self, Act, Asked};
 use crate::paths::NotFound;
 use crate::preload::{self, System};
-use crate::{check, completions, inherited, paths, print, say, settings, shown, sweep};
+use crate::{check, completions, inherited, paths, print, say, shown, sweep};
 
 /// A variable to set.
 pub type Variable = (&'static str, OsString);
@@ -163,15 +163,10 @@ fn become_program(file: &OsStr, words: Vec<OsString>, variables: &[Variable]) ->
             .map(CString::new)
             .collect::<Result<Vec<_>, _>>()
     };
-    // SAFETY: this process has one thread, and nothing here changes the environment.
-    let mut environment: Vec<Vec<u8>> = unsafe { settings::environment(b"") }
-        .filter(|present| {
-            let name = present.split(|&byte| byte == b'=').next();
-            !variables
-                .iter()
-                .any(|(set, _)| Some(set.as_bytes()) == name)
-        })
-        .map(<[u8]>::to_vec)
+    let present = std::env::vars_os()
+        .filter(|(present, _)| !variables.iter().any(|(set, _)| *set == present.as_os_str()));
+    let mut environment: Vec<Vec<u8>> = present
+        .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
         .collect();
     for (at, (name, value)) in variables.iter().enumerate() {
         if !variables[at + 1..].iter().any(|(later, _)| later == name) {
