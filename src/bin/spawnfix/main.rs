@@ -49,9 +49,9 @@ fn main() -> ExitCode {
         return run::by_another_name(&name, arguments);
     }
     // Our own calls of this program, none of them a user's: they don't pass through the option parser.
-    match arguments.first().map(|word| word.as_bytes()) {
-        Some(check::ASK) => return check::answer_what_library(arguments.get(1)),
-        _ => {}
+    let first = arguments.first().map(|word| word.as_bytes());
+    if first == Some(check::ASK) {
+        return check::answer_what_library(arguments.get(1));
     }
     run::main(&arguments)
 }
