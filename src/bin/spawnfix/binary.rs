@@ -83,7 +83,7 @@ mod tests {
         let own = read(&std::env::current_exe().unwrap()).unwrap();
         match own {
             Binary::Elf(elf) => {
-                assert_eq!(usize::from(elf.bits), 8 * size_of::<usize>());
+                assert_eq!(u32::from(elf.bits), usize::BITS);
                 assert!(elf.loader.is_some_and(|loader| loader.exists()));
             }
             other => assert!(cfg!(target_os = "macos") && other == Binary::MachO),

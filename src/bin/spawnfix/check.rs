@@ -126,15 +126,18 @@ pub fn main(words: &[OsString], settings: &[Variable], json: bool) -> ExitCode {
         .first()
         .map_or("COMMAND".to_owned(), |word| shown(word).to_string());
     let steps = ["SLURM_STEP_ID", "SLURM_STEPID"];
+    let open_mpi_4 = program
+        .mpi
+        .as_ref()
+        .is_some_and(|mpi| mpi.version.as_slice() < &[5]);
+    let launched = if open_mpi_4 { "orted" } else { "prte" };
     let facts = Facts {
         command: &command,
         loads: &program.loads,
         mpi: program.mpi.as_ref(),
         launcher: launchers.used.as_ref(),
         better: launchers.better(program.mpi.as_ref()),
-        open_mpi_launches: ["prte", "orted"]
-            .iter()
-            .any(|name| paths::first(name).is_some()),
+        open_mpi_launches: paths::first(launched).is_some(),
         agent,
         off,
         manager: manager::of_this_program(),

@@ -36,7 +36,7 @@ pub struct Facts<'a> {
     pub launcher: Option<&'a Launcher>,
     /// A directory with an mpiexec of the program's MPI, which PATH has further back.
     pub better: Option<&'a Path>,
-    /// Whether PATH has what Open MPI launches: prte or orted.
+    /// Whether PATH has what this version of Open MPI launches: prte or orted.
     pub open_mpi_launches: bool,
     /// Whether the agent is there, and of the library's version.
     pub agent: bool,
@@ -100,10 +100,10 @@ impl Facts<'_> {
             .is_some_and(|launcher| launcher.mpi.family == Family::OpenMpi);
         if !of_its_own && !self.open_mpi_launches {
             return no(format!(
-                "{} has Open MPI, whose prte is not on PATH; put {} in front on PATH",
+                "{} has Open MPI, whose bin is not on PATH; put {} in front on PATH",
                 self.command,
                 self.better
-                    .map_or("its bin".to_owned(), |better| shown(better).to_string())
+                    .map_or("it".to_owned(), |better| shown(better).to_string())
             ));
         }
         match mpi.and_then(Mpi::known).and_then(|known| known.harm()) {
@@ -300,14 +300,14 @@ mod tests {
             off.starts_with("not cured: ") && off.contains("SPAWNFIX_GUARD=off"),
             "{off}"
         );
-        let no = Loads::No("it is static".to_owned());
-        let said = verdict(MPICH_4_2, MPICH_4_2, |facts| facts.loads = &no);
+        static NO: Loads = Loads::No(String::new());
+        static HARMS: Loads = Loads::Harms(String::new());
+        let said = verdict(MPICH_4_2, MPICH_4_2, |facts| facts.loads = &NO);
         assert!(
             said.ends_with("and the library does not load into app"),
             "{said}"
         );
-        let harms = Loads::Harms("it has musl's C library".to_owned());
-        let said = verdict(MPICH_5, MPICH_5, |facts| facts.loads = &harms);
+        let said = verdict(MPICH_5, MPICH_5, |facts| facts.loads = &HARMS);
         assert!(said.starts_with("no: app does not start"), "{said}");
         let better = Path::new("/opt/mpich/bin");
         let said = verdict(MPICH_4_2, "Open MPI v5.0.11", |facts| {
