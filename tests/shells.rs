@@ -820,7 +820,7 @@ fn a_host_without_the_library_does_not_say_so() {
 
 // --- ending what is left ---
 
-/// The MPIs that launch an mpiexec.
+/// The MPIs whose spawns an agent serves.
 const MPIEXECS: [Mpi; 4] = [MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI];
 
 /// `spawnfix --sweep`, of these processes only: whoever runs the tests may have jobs, and so do other tests. What it says,
@@ -850,10 +850,10 @@ fn sweep_ends_what_was_left_behind_and_nothing_else() {
         };
         let mut used = start();
         let mut left = start();
-        let launchers = [&used, &left].map(|sitting| sitting.mpiexec().expect("it was launched"));
+        let agents = [&used, &left].map(|sitting| sitting.agent().expect("it was launched"));
         let check = |options: &[&str], words: [&str; 2], code| {
-            let (said, status) = sweep(options, &launchers);
-            for (word, pid) in words.iter().zip(launchers) {
+            let (said, status) = sweep(options, &agents);
+            for (word, pid) in words.iter().zip(agents) {
                 let is_it = |line: &str| {
                     line.starts_with(word)
                         && line.split([' ', ':']).any(|word| word == pid.to_string())
@@ -869,14 +869,17 @@ fn sweep_ends_what_was_left_behind_and_nothing_else() {
         check(&[], ["in use", "in use"], 0);
 
         if mpi.name == INTEL_MPI.name {
-            // At its exit the shell would wait for the child.
+            // At its exit the shell waits for the child, and a shell that is killed leaves nothing behind.
             left.kill(libc::SIGKILL);
-        } else {
-            left.tell("exit");
-            // A shell that is done with MPI is in use all the same.
-            used.tell("finish");
-            assert!(used.reported("finished", 1), "{}: it is done", mpi.name);
+            assert_eq!(left.become_of(NOBODY), NOBODY, "{}", mpi.name);
+            check(&[], ["in use", "left alone"], 1);
+            assert_eq!(used.become_of(ALL), ALL, "{}", mpi.name);
+            return;
         }
+        left.tell("exit");
+        // A shell that is done with MPI is in use all the same.
+        used.tell("finish");
+        assert!(used.reported("finished", 1), "{}: it is done", mpi.name);
         assert_eq!(left.become_of(LEFT), LEFT, "{}", mpi.name);
         check(&["--dry-run"], ["in use", "left"], 1);
         assert_eq!(left.become_of(LEFT), LEFT, "{}", mpi.name);
@@ -888,9 +891,9 @@ fn sweep_ends_what_was_left_behind_and_nothing_else() {
 
 #[test]
 fn sweep_leaves_strangers_alone() {
-    // A job that was left to run without its shell, and what looks like a launcher.
+    // A job that was left to run without its shell, and what looks like an agent.
     const STRANGERS: &str = "trap '' HUP; setsid mpiexec -n 1 sleep 60 &
-        setsid sh -c 'sleep 60; :' mpiexec -pmi_args 4711 default_interface default_key 4711 &";
+        setsid sh -c 'sleep 60; :' spawnfix --agent 0.1.0 4711 -- mpiexec &";
     side_by_side(&MPIEXECS, |mpi| {
         let sitting = Sitting::start(mpi, "", |bash| bash.library(true));
         let strangers = Program::new("sh")
@@ -911,7 +914,7 @@ fn sweep_leaves_strangers_alone() {
         }
         assert_eq!(sleepers(), 2, "{}", mpi.name);
         let before = pids();
-        let launcher = sitting.mpiexec();
+        let agent = sitting.agent();
         let ours = sitting
             .session
             .others()
@@ -920,11 +923,10 @@ fn sweep_leaves_strangers_alone() {
         for pid in before
             .iter()
             .copied()
-            .chain(ours.filter(|pid| Some(*pid) != launcher))
+            .chain(ours.filter(|pid| Some(*pid) != agent))
         {
             let (said, status) = sweep(&[], &[pid]);
-            let expected =
-                format!("left alone {pid}: no mpiexec of yours that a program launched\n");
+            let expected = format!("left alone {pid}: no agent of yours that a program launched\n");
             assert_eq!((said, status), (expected, Some(1)), "{}", mpi.name);
         }
         assert_eq!(pids(), before, "{}", mpi.name);

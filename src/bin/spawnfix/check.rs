@@ -16,7 +16,7 @@ use crate::mpi::{Family, Mpi};
 use crate::preload::{self, System};
 use crate::run::Variable;
 use crate::stdio::Stdin;
-use crate::verdict::{Facts, Launcher, Loads};
+use crate::verdict::{Facts, Launcher, Loads, open_mpis_launcher};
 use crate::{VERSION, manager, paths, print, shell, shown, whose};
 
 /// How long a program may take to tell its version.
@@ -126,18 +126,15 @@ pub fn main(words: &[OsString], settings: &[Variable], json: bool) -> ExitCode {
         .first()
         .map_or("COMMAND".to_owned(), |word| shown(word).to_string());
     let steps = ["SLURM_STEP_ID", "SLURM_STEPID"];
-    let open_mpi_4 = program
-        .mpi
-        .as_ref()
-        .is_some_and(|mpi| mpi.version.as_slice() < &[5]);
-    let launched = if open_mpi_4 { "orted" } else { "prte" };
+    let used = launchers.used.as_ref();
+    let mpi = program.mpi.as_ref().or(used.map(|used| &used.mpi));
     let facts = Facts {
         command: &command,
         loads: &program.loads,
         mpi: program.mpi.as_ref(),
         launcher: launchers.used.as_ref(),
         better: launchers.better(program.mpi.as_ref()),
-        open_mpi_launches: paths::first(launched).is_some(),
+        open_mpi_launches: paths::first(open_mpis_launcher(mpi)).is_some(),
         agent,
         off,
         manager: manager::of_this_program(),

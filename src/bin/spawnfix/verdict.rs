@@ -36,7 +36,7 @@ pub struct Facts<'a> {
     pub launcher: Option<&'a Launcher>,
     /// A directory with an mpiexec of the program's MPI, which PATH has further back.
     pub better: Option<&'a Path>,
-    /// Whether PATH has what this version of Open MPI launches: prte or orted.
+    /// Whether PATH has what this Open MPI launches, whosever mpiexec comes first.
     pub open_mpi_launches: bool,
     /// Whether the agent is there, and of the library's version.
     pub agent: bool,
@@ -95,13 +95,11 @@ impl Facts<'_> {
     }
 
     fn open_mpi(&self, mpi: Option<&Mpi>) -> Verdict {
-        let of_its_own = self
-            .launcher
-            .is_some_and(|launcher| launcher.mpi.family == Family::OpenMpi);
-        if !of_its_own && !self.open_mpi_launches {
+        if !self.open_mpi_launches {
             return no(format!(
-                "{} has Open MPI, whose bin is not on PATH; put {} in front on PATH",
+                "{} has Open MPI, whose {} is not on PATH; put {} in front on PATH",
                 self.command,
+                open_mpis_launcher(mpi),
                 self.better
                     .map_or("it".to_owned(), |better| shown(better).to_string())
             ));
@@ -186,6 +184,12 @@ impl Facts<'_> {
     }
 }
 
+/// What this Open MPI launches.
+pub fn open_mpis_launcher(mpi: Option<&Mpi>) -> &'static str {
+    let before_5 = mpi.is_some_and(|mpi| !mpi.version.is_empty() && mpi.version.as_slice() < &[5]);
+    if before_5 { "orted" } else { "prte" }
+}
+
 fn yes(text: impl Into<String>) -> Verdict {
     Verdict {
         works: true,
@@ -231,7 +235,7 @@ mod tests {
             mpi: Some(&mpi),
             launcher: Some(&launcher),
             better: None,
-            open_mpi_launches: false,
+            open_mpi_launches: true,
             agent: true,
             off: false,
             manager: None,
@@ -309,6 +313,10 @@ mod tests {
         );
         let said = verdict(MPICH_5, MPICH_5, |facts| facts.loads = &HARMS);
         assert!(said.starts_with("no: app does not start"), "{said}");
+        let said = verdict(OPEN_MPI_4, "Open MPI v5.0.11", |facts| {
+            facts.open_mpi_launches = false
+        });
+        assert!(said.contains("whose orted is not on PATH"), "{said}");
         let better = Path::new("/opt/mpich/bin");
         let said = verdict(MPICH_4_2, "Open MPI v5.0.11", |facts| {
             facts.better = Some(better)
