@@ -359,9 +359,7 @@ fn loads(program: &Path, library: &Path) -> (Loads, Option<PathBuf>) {
             .to_owned()
     };
     if !status.is_some_and(|status| status.success()) {
-        let musl = base(&loader.to_string_lossy()).starts_with("ld-musl");
-        let what = if musl { ", of musl's C library," } else { "" };
-        let why = format!("{name}{what} does not start with it: {}", complaint());
+        let why = format!("{name} does not start with it: {}", complaint());
         return (Loads::Harms(why), mpi);
     }
     if !files().any(|(file, _)| base(file) == System::HERE.library()) {
