@@ -36,7 +36,7 @@ shell: build ## IPython under the library, to try by hand
 	PATH="$(CURDIR)/target/mpi/mpich-4.2.3/bin:$$PATH" target/release/spawnfix ipython
 
 bench: build ## measure what the preload costs, beside its goals and beside others' libraries
-	scripts/fetch-mpi mpich-5.0.2 openmpi-5.0.11
+	scripts/fetch-mpi mpich-5.0.2 mpich-4.2.3 openmpi-5.0.11
 	$(PYTHON) scripts/bench $(LIB)
 
 # These build nothing: root, who installs, may have no cargo. PREFIX, LIBDIR and DESTDIR reach the script as variables.

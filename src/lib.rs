@@ -1,24 +1,21 @@
-//! What MPI launches on behalf of a program must not share that program's terminal.
+//! What MPI launches on behalf of a program shares neither that program's terminal nor its fate.
 //!
 //! A program started without mpiexec (a *singleton*) that calls `MPI_Comm_spawn` under MPICH or its kin makes
 //! libmpi start an mpiexec behind its back. That mpiexec reads the program's stdin, changes the flags of its
-//! terminal, and in the end has it killed. Preloaded, this library stands in between. One spawn, step by step:
+//! terminal, and has it killed when a child crashes. Preloaded, this library stands in between. One spawn, step by step:
 //!
 //! 1. The program calls `MPI_Comm_spawn` and reaches [`hooks`], which gathers the facts: which MPI this is
-//!    ([`mpi`]), whether a process manager started the program ([`launcher`]), what its stdin is ([`guard`]).
+//!    ([`symbols`], [`mpi`]), whether a process manager started the program ([`manager`]), what its stdin is ([`stdio`]).
 //! 2. [`decision::decide`] turns facts and settings ([`settings`]) into a guard and a reason, which are logged
 //!    ([`logging`]). With the usual guard, `launch`, nothing is done to the program; the real function is called.
 //! 3. libmpi forks. The child calls `execvp("mpiexec", {"mpiexec", "-pmi_args", PORT, …})`, which reaches
-//!    [`hooks`] again, and is recognised by its arguments ([`launcher`]), whoever made the call.
-//! 4. [`guard::isolate`] gives the child a stdin of its own that reads as closed, and its own open file
-//!    description of the terminal; [`inherit`] takes this library out of its LD_PRELOAD. Then the real execvp turns
-//!    the child into mpiexec.
-//! 5. The program waits for mpiexec's connection. Should mpiexec end before it comes, or should step 4 have failed,
-//!    the program is told so in mpiexec's place ([`watch`], [`launcher`]), as it would wait for ever otherwise.
-//! 6. The real `MPI_Comm_spawn` returns, and the outcome is logged.
+//!    [`hooks`] again, and is recognised by its file's name and its arguments ([`launch`]), whoever made the call.
+//! 4. [`handover`] executes the agent in the launcher's place: the program `spawnfix`, which is beside this library. What
+//!    it does is told in src/bin/spawnfix/agent.rs. Where there is no agent, the child gives itself a stdin that reads as
+//!    closed and an open file description of its own of the terminal ([`stdio::isolate`]), and becomes the launcher.
+//! 5. The real `MPI_Comm_spawn` returns, and the outcome is logged.
 //!
-//! Open MPI 5's launcher is recognised by its fork instead ([`prte`]), and only its process group and its LD_PRELOAD are
-//! seen to: it leaves stdin alone.
+//! For an MPI that is not known, [`guard`] takes fd 0 away from the program for as long as the call lasts.
 //!
 //! In step 4 there is a forked child of a program that may have threads: nothing there allocates, takes a lock or
 //! asks the dynamic linker for a symbol. A function that does its work there says so in its first line.

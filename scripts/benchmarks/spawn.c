@@ -1,4 +1,4 @@
-/* spawn N: spawns one child, N times, and prints the microseconds that each MPI_Comm_spawn took, one a line. Then the
+/* spawn N [SIZE]: spawns one child, or SIZE of them, N times, and prints the microseconds that each MPI_Comm_spawn took, one a line. Then the
    private memory of this process after the first and after the last, in KB. */
 #include <mpi.h>
 #include <stdio.h>
@@ -28,11 +28,11 @@ int main(int argc, char **argv)
         MPI_Finalize();
         return 0;
     }
-    int count = argc > 1 ? atoi(argv[1]) : 1;
+    int count = argc > 1 ? atoi(argv[1]) : 1, size = argc > 2 ? atoi(argv[2]) : 1;
     long first = 0;
     for (int i = 0; i < count; i++) {
         double start = MPI_Wtime();
-        MPI_Comm_spawn(argv[0], MPI_ARGV_NULL, 1, MPI_INFO_NULL, 0, MPI_COMM_SELF, &children, MPI_ERRCODES_IGNORE);
+        MPI_Comm_spawn(argv[0], MPI_ARGV_NULL, size, MPI_INFO_NULL, 0, MPI_COMM_SELF, &children, MPI_ERRCODES_IGNORE);
         printf("%.0f\n", (MPI_Wtime() - start) * 1e6);
         MPI_Comm_disconnect(&children);
         if (i == 0)
