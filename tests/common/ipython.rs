@@ -23,6 +23,49 @@ pub fn program(mpi: Mpi) -> Program {
         .under(mpi)
 }
 
+/// What someone types at.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    IPython,
+    SimplePrompt,
+    Python,
+    C,
+}
+
+impl Kind {
+    pub fn program(self, mpi: Mpi) -> Program {
+        match self {
+            Kind::IPython => program(mpi).beside("shell.py"),
+            Kind::SimplePrompt => program(mpi).arg("--simple-prompt").beside("shell.py"),
+            Kind::Python => Program::new(mpi.bin("python"))
+                .arg("-q")
+                .under(mpi)
+                .beside("shell.py"),
+            Kind::C => Program::new(mpi.compile("shell.c")).under(mpi),
+        }
+    }
+
+    pub fn start(self, program: Program) -> IPython {
+        match self {
+            Kind::IPython | Kind::SimplePrompt => IPython::start(program),
+            Kind::Python => {
+                let mut shell = IPython::at(program.start());
+                shell.printed(">>> ");
+                shell
+            }
+            Kind::C => IPython::at(program.start()),
+        }
+    }
+
+    /// How one says this here.
+    pub fn say(self, word: &str) -> String {
+        match self {
+            Kind::C => word.to_owned(),
+            _ => format!("{word}()"),
+        }
+    }
+}
+
 /// An IPython at which someone types. Its prompt numbers the cells: `In [7]:` is shown when six have been read.
 pub struct IPython {
     session: Session,
@@ -135,6 +178,19 @@ impl IPython {
         self.typed.clone()
     }
 
+    /// How often this has been reported.
+    pub fn reports(&self, name: &str) -> usize {
+        let facts = self.session.facts();
+        facts.iter().filter(|(n, _)| n == name).count()
+    }
+
+    /// What was reported by this name, the last time.
+    pub fn fact(&self, name: &str) -> Option<String> {
+        let facts = self.session.facts().into_iter().rev();
+        let mut values = facts.filter(|(n, _)| n == name).map(|(_, value)| value);
+        values.next()
+    }
+
     /// Waits until what is under tests/apps reported this so often. False: it ended, or the deadline passed.
     pub fn reported(&mut self, name: &str, times: usize) -> bool {
         let limit = self.session.deadline.duration_since(Instant::now());
@@ -144,8 +200,7 @@ impl IPython {
     /// The same, with less patience.
     pub fn reported_within(&mut self, patience: Duration, name: &str, times: usize) -> bool {
         self.wait(Instant::now() + patience, |shell| {
-            let facts = shell.session.facts();
-            facts.iter().filter(|(n, _)| n == name).count() >= times
+            shell.reports(name) >= times
         })
     }
 

@@ -20,11 +20,12 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::panic;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use pty_process::blocking as pty;
@@ -274,6 +275,28 @@ impl Mpi {
         }
         build(command, source, &format!("{}-{mpicc}", self.name))
     }
+}
+
+pub fn that_are_here(mpis: &[Mpi]) -> impl Iterator<Item = Mpi> {
+    mpis.iter().copied().filter(Mpi::is_here)
+}
+
+/// Does this for each of these MPIs that is here, all at the same time: it is waiting, most of all.
+pub fn side_by_side<R: Send>(mpis: &[Mpi], act: impl Fn(Mpi) -> R + Sync) -> Vec<R> {
+    thread::scope(|scope| {
+        let act = &act;
+        let all: Vec<_> = that_are_here(mpis)
+            .map(|mpi| scope.spawn(move || act(mpi)))
+            .collect();
+        all.into_iter().map(outcome).collect()
+    })
+}
+
+/// What a thread has found; if it panicked, so do we.
+pub fn outcome<R>(thread: ScopedJoinHandle<R>) -> R {
+    thread
+        .join()
+        .unwrap_or_else(|panic| panic::resume_unwind(panic))
 }
 
 /// A pipe, both ends close-on-exec.

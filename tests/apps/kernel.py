@@ -1,0 +1,206 @@
+"""Drives a Jupyter kernel as a notebook's server does, and reports what comes of each step.
+
+kernel.py STORY [LIBRARY]: the kernel is installed with `ipykernel install`, with LIBRARY preloaded if there is one. What the
+cells call is shell.py's.
+"""
+
+import os
+import subprocess
+import sys
+import time
+
+story, libraries = sys.argv[1], sys.argv[2:]
+HERE = os.getcwd()
+NAME = "mpi"
+# How long a cell may take, and how long a kernel that is told to end.
+PATIENCE = 15
+LEAVING = 3
+# Within which nothing of a kernel is left.
+SOON = 2
+
+
+def report(name, value=""):
+    with open(os.environ["APP_REPORT"], "a") as file:
+        file.write(f"{name}={value}\n")
+
+
+def install():
+    words = [sys.executable, "-m", "ipykernel", "install", "--prefix", HERE, "--name", NAME]
+    for library in libraries:
+        words += ["--env", "LD_PRELOAD", library]
+        os.environ.update(SPAWNFIX_LOG="info", SPAWNFIX_LOG_FILE=os.path.join(HERE, "log"))
+    subprocess.run(words, check=True)
+    os.environ["JUPYTER_PATH"] = os.path.join(HERE, "share", "jupyter")
+
+
+install()
+# They read the environment when they are imported.
+from jupyter_client import KernelManager  # noqa: E402
+
+
+def others():
+    """The processes that this one has started, by the mark that they inherit."""
+    mark = f"SPAWNED_BY_TEST={os.environ['SPAWNED_BY_TEST']}".encode()
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            try:
+                with open(f"/proc/{name}/environ", "rb") as environ:
+                    if mark not in environ.read().split(b"\0"):
+                        continue
+                with open(f"/proc/{name}/cmdline", "rb") as cmdline:
+                    words = cmdline.read().replace(b"\0", b" ").decode().strip()
+            except OSError:
+                continue
+            if words:  # else a zombie
+                found[int(name)] = words
+    return found
+
+
+def check_left(old, step):
+    """Reports which of these are there after a while."""
+    end = time.monotonic() + SOON
+    while (left := old.keys() & others().keys()) and time.monotonic() < end:
+        time.sleep(0.02)
+    for pid in left:
+        report("left", f"{step}: {old[pid]}")
+    report("ended", step)
+
+
+class Kernel:
+    def __init__(self):
+        self.manager = KernelManager(kernel_name=NAME, shutdown_wait_time=LEAVING)
+        self.manager.start_kernel()
+        self.client = self.manager.blocking_client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=40)
+
+    def send(self, code):
+        return self.client.execute(code, store_history=False)
+
+    def outcome(self, message, name, patience=PATIENCE):
+        """Waits for a cell's end, and reports what it was: `ok`, an exception's name, `dead`."""
+        end = time.monotonic() + patience
+        said = "unanswered"
+        while time.monotonic() < end:
+            try:
+                reply = self.client.get_shell_msg(timeout=0.1)
+            except Exception:  # queue.Empty
+                if not self.manager.is_alive():
+                    said = "dead"
+                    break
+                continue
+            if reply["parent_header"].get("msg_id") == message:
+                content = reply["content"]
+                said = "ok" if content["status"] == "ok" else content.get("ename", content["status"])
+                break
+        report(name, said)
+        return said
+
+    def run(self, code, name="cell"):
+        return self.outcome(self.send(code), name) == "ok"
+
+    def interrupt(self, patience=PATIENCE):
+        """Interrupts a cell that works. The next one asks the child."""
+        before = count("working")
+        message = self.send("work()")
+        end = time.monotonic() + PATIENCE
+        while count("working") == before and time.monotonic() < end:
+            time.sleep(0.01)
+        self.manager.interrupt_kernel()
+        return self.outcome(message, "interrupt", patience) == "KeyboardInterrupt"
+
+    def restart(self, now):
+        old = others()
+        self.manager.restart_kernel(now=now)
+        self.client.wait_for_ready(timeout=40)
+        check_left(old, "restart")
+
+    def shutdown(self):
+        old = others()
+        self.manager.shutdown_kernel()
+        self.client.stop_channels()
+        check_left(old, "shutdown")
+
+
+def count(name):
+    with open(os.environ["APP_REPORT"]) as file:
+        return sum(line.startswith(name + "=") for line in file)
+
+
+def begin(kernel):
+    kernel.run("from shell import *")
+    kernel.run("spawn(); ask()", "spawn")
+
+
+def interrupted():
+    kernel = Kernel()
+    begin(kernel)
+    for _ in range(2):
+        if not kernel.interrupt(4):
+            break
+        kernel.run("ask()", "ask")
+    kernel.shutdown()
+
+
+def crashed(ways):
+    kernel = Kernel()
+    begin(kernel)
+    for how in ways:
+        # A second in which the launcher would kill it.
+        alive = kernel.run(f"crash('{how}')", "crash") and kernel.run("time.sleep(1)", "rest")
+        if not alive or not kernel.run("spawn(); ask()", "spawn"):
+            break
+    kernel.shutdown()
+
+
+def whole_day(crashes=True):
+    """A kernel's day. Whoever has seen to its children before it restarts finds a good order."""
+    kernel = Kernel()
+    begin(kernel)
+    for _ in range(2):
+        kernel.interrupt()
+        kernel.run("ask()", "ask")
+    for how in ("segv", "abort", "exit") if crashes else ():
+        kernel.run(f"crash('{how}')", "crash")
+        kernel.run("spawn(); ask()", "spawn")
+    kernel.restart(now=False)  # while the child works
+    begin(kernel)
+    kernel.interrupt()
+    kernel.run("ask()", "ask")
+    kernel.restart(now=True)
+    begin(kernel)
+    if crashes:
+        kernel.run("crash('segv')", "crash")
+        kernel.run("spawn(); ask()", "spawn")
+    kernel.shutdown()
+
+
+def notebook():
+    """Three cells, run whole: one spawns, one's child crashes, one spawns again."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    cells = ["from shell import *; spawn(); ask()", "crash('segv'); time.sleep(1)", "spawn(); ask(); leave()"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    old = others()
+    client = NotebookClient(notebook, timeout=PATIENCE, kernel_name=NAME)
+    try:
+        client.execute()
+        report("notebook", "ok")
+    except Exception as error:
+        report("notebook", type(error).__name__)
+    check_left({pid: name for pid, name in others().items() if pid not in old}, "notebook")
+
+
+report("starting", story)
+{
+    "day": whole_day,
+    "quiet": lambda: whole_day(crashes=False),
+    "interrupted": interrupted,
+    "segv": lambda: crashed(["segv"]),
+    "abort": lambda: crashed(["abort"]),
+    "exit": lambda: crashed(["exit"]),
+    "notebook": notebook,
+}[story]()
+report("done", story)

@@ -1,0 +1,14 @@
+"""script.py HOW: spawns a child, has it crash, and goes on for a while. No shell: a program that is run to its end."""
+
+import os
+import sys
+import time
+
+from shell import ask, crash, report, spawn
+
+spawn()
+ask()
+crash(sys.argv[1])
+time.sleep(1)
+report("lived")
+os._exit(0)  # Intel's MPI_Finalize waits for ever for a child that crashed
