@@ -147,8 +147,8 @@ def crashed(ways):
     kernel = Kernel()
     begin(kernel)
     for how in ways:
-        # A second in which the launcher would kill it.
-        alive = kernel.run(f"crash('{how}')", "crash") and kernel.run("time.sleep(1)", "rest")
+        # Longer than a launcher takes to kill it.
+        alive = kernel.run(f"crash('{how}')", "crash") and kernel.run("time.sleep(4)", "rest")
         if not alive or not kernel.run("spawn(); ask()", "spawn"):
             break
     kernel.shutdown()
@@ -181,7 +181,7 @@ def notebook():
     import nbformat
     from nbclient import NotebookClient
 
-    cells = ["from shell import *; spawn(); ask()", "crash('segv'); time.sleep(1)", "spawn(); ask(); leave()"]
+    cells = ["from shell import *; spawn(); ask()", "crash('segv'); time.sleep(3)", "spawn(); ask(); leave()"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     old = others()
     client = NotebookClient(notebook, timeout=PATIENCE, kernel_name=NAME)
