@@ -18,8 +18,6 @@ use common::{
 const MPIS: [Mpi; 4] = [MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI];
 /// SIGSEGV, MPI_Abort on MPI_COMM_WORLD, an exit without MPI_Finalize.
 const WAYS: [&str; 3] = ["segv", "abort", "exit"];
-/// Longer than a launcher takes to kill whoever spawned the child that crashed.
-const REST: Duration = Duration::from_secs(1);
 /// Within which everything of a shell that was killed is gone.
 const SOON: Duration = Duration::from_secs(2);
 
@@ -163,12 +161,24 @@ fn someone_in_python_spawns_again_after_each_crash() {
     someone_spawns_again_after_each_crash(Kind::Python);
 }
 
+/// Runs a story that a crash ends, once more if the MPI missed the crash: bare programs under MPICH 4.2 have outlived a child's
+/// exit without MPI_Finalize, in two of some 150 runs.
+fn seen_by(mpi: Mpi, how: &str, story: impl Fn() -> Report) -> Report {
+    let report = story();
+    let missed = report.count("dying") == 1 && report.count("lived") == 1;
+    if missed && how == "exit" && mpi.name == MPICH_4_2_3.name {
+        return story();
+    }
+    report
+}
+
 /// Nothing is typed once there is a launcher that may take it.
 fn crash_in_one_line(kind: Kind, program: Program, how: &str) -> Report {
     let mut shell = kind.start(program);
     shell.type_on(&format!(
-        "import os, time; from shell import *; spawn(); ask(); crash('{how}'); time.sleep(1); report('lived'); os._exit(0)"
+        "import os, time; from shell import *; spawn(); ask(); crash('{how}'); time.sleep(4); report('lived'); os._exit(0)"
     ));
+    shell.reported_within(Duration::from_secs(30), "lived", 1);
     shell.finish()
 }
 
@@ -179,7 +189,8 @@ fn without_the_library_a_crash_kills_the_shell() {
         let all = kinds.into_iter().zip(WAYS).map(|(kind, how)| {
             scope.spawn(move || {
                 side_by_side(&MPIS, |mpi| {
-                    let report = crash_in_one_line(kind, kind.program(mpi), how);
+                    let report =
+                        seen_by(mpi, how, || crash_in_one_line(kind, kind.program(mpi), how));
                     report.check(report.count("answered") == 1, "the child answers");
                     if notices(mpi, how) {
                         report.check(
@@ -249,9 +260,11 @@ fn a_crash_ends_a_script_as_it_does_without_the_library() {
 
 fn script(mpi: Mpi, how: &str) {
     let [bare, cured] = [false, true].map(|library| {
-        let python = Program::new(mpi.bin("python")).arg("script.py");
-        let python = python.under(mpi).beside("shell.py").beside("script.py");
-        python.arg(how).library(library).run()
+        seen_by(mpi, how, || {
+            let python = Program::new(mpi.bin("python")).arg("script.py");
+            let python = python.under(mpi).beside("shell.py").beside("script.py");
+            python.arg(how).library(library).run()
+        })
     });
     for report in [&bare, &cured] {
         report.check(report.count("answered") == 1, "the child answers");

@@ -36,6 +36,10 @@ def install():
 install()
 # They read the environment when they are imported.
 from jupyter_client import KernelManager  # noqa: E402
+from traitlets.config import Config  # noqa: E402
+
+# TCP's ports are chosen before the kernel has them, and another of the tests' programs may be given one meanwhile.
+CONFIG = Config({"KernelManager": {"transport": "ipc"}})
 
 
 def others():
@@ -69,7 +73,7 @@ def check_left(old, step):
 
 class Kernel:
     def __init__(self):
-        self.manager = KernelManager(kernel_name=NAME, shutdown_wait_time=LEAVING)
+        self.manager = KernelManager(config=CONFIG, kernel_name=NAME, shutdown_wait_time=LEAVING)
         self.manager.start_kernel()
         self.client = self.manager.blocking_client()
         self.client.start_channels()
@@ -147,8 +151,8 @@ def crashed(ways):
     kernel = Kernel()
     begin(kernel)
     for how in ways:
-        # A second in which the launcher would kill it.
-        alive = kernel.run(f"crash('{how}')", "crash") and kernel.run("time.sleep(1)", "rest")
+        # Longer than a launcher takes to kill it.
+        alive = kernel.run(f"crash('{how}')", "crash") and kernel.run("time.sleep(4)", "rest")
         if not alive or not kernel.run("spawn(); ask()", "spawn"):
             break
     kernel.shutdown()
@@ -181,10 +185,10 @@ def notebook():
     import nbformat
     from nbclient import NotebookClient
 
-    cells = ["from shell import *; spawn(); ask()", "crash('segv'); time.sleep(1)", "spawn(); ask(); leave()"]
+    cells = ["from shell import *; spawn(); ask()", "crash('segv'); time.sleep(3)", "spawn(); ask(); leave()"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     old = others()
-    client = NotebookClient(notebook, timeout=PATIENCE, kernel_name=NAME)
+    client = NotebookClient(notebook, config=CONFIG, timeout=PATIENCE, kernel_name=NAME)
     try:
         client.execute()
         report("notebook", "ok")

@@ -21,6 +21,8 @@ def child():
         word = parent.recv(source=0)
         if word is None:
             break
+        if word in ("segv", "abort", "exit"):
+            report("dying", word)
         if word == "segv":
             os.kill(os.getpid(), signal.SIGSEGV)
         if word == "abort":
