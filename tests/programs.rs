@@ -17,17 +17,23 @@ fn started(mpi: Mpi, app: &str, library: bool) -> Program {
         Some(_) => (mpi.bin("python"), Some(common::app(app))),
         None => (mpi.compile(app), None),
     };
-    Program::new(program)
+    let program = Program::new(program)
         .args(script)
         .under(mpi)
-        .library(library)
+        .library(library);
+    // What works takes a fraction of a second.
+    if mpi.disease == Disease::Hangs && !library {
+        program.deadline(4)
+    } else {
+        program
+    }
 }
 
 /// Someone types: before the spawn, during it, right after it while the program computes, and once the children are gone.
 ///
 /// `ends`: how often a reader has to meet the end of a terminal's input until it believes it.
 fn type_along(program: Program, ends: usize) -> Report {
-    let mut session = program.deadline(15).start();
+    let mut session = program.deadline_at_most(15).start();
     for line in ["one", "two", "", "three"] {
         session.line(line);
     }
@@ -223,7 +229,7 @@ fn c_program(mpi: Mpi, args: &[&str], stdin: Stdin) {
 
     let sick = run(false);
     match stdin {
-        Stdin::Null | Stdin::Closed => {
+        Stdin::Null | Stdin::Closed if mpi.disease != Disease::Hangs => {
             // There is nothing to take from it; it lives.
             sick.check(sick.code() == Some(0), "it ends");
             let left = if mpi.nonblock { "yes" } else { "no" };
@@ -308,7 +314,8 @@ fn at_the_prompt(mpi: Mpi, library: bool) -> (usize, Report) {
         .beside("repro.py")
         .under(mpi)
         .library(library);
-    let mut session = python.deadline(20).start();
+    let hangs = mpi.disease == Disease::Hangs && !library;
+    let mut session = python.deadline(if hangs { 4 } else { 20 }).start();
     // What the child prints may come between the prompt's characters.
     session.printed(">", 3);
     let mut answered = 0;

@@ -454,6 +454,12 @@ impl Program {
         self
     }
 
+    /// The same, unless it has less time already.
+    pub fn deadline_at_most(mut self, seconds: u64) -> Self {
+        self.deadline = self.deadline.min(Duration::from_secs(seconds));
+        self
+    }
+
     /// Starts it, and leaves it alone until it ends.
     pub fn run(self) -> Report {
         self.start().finish()
