@@ -80,7 +80,8 @@ class Kernel:
         self.client.wait_for_ready(timeout=40)
 
     def send(self, code):
-        return self.client.execute(code, store_history=False)
+        # An interrupted cell must not take along the one that is sent right after it.
+        return self.client.execute(code, store_history=False, stop_on_error=False)
 
     def outcome(self, message, name, patience=PATIENCE):
         """Waits for a cell's end, and reports what it was: `ok`, an exception's name, `dead`."""
