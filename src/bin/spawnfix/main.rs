@@ -13,6 +13,8 @@ mod completions;
 mod inherited;
 mod job;
 mod launcher;
+#[cfg(any(test, target_os = "macos"))]
+mod libproc;
 mod options;
 mod paths;
 mod pmi;

@@ -199,6 +199,7 @@ fn file_name(path: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(target_os = "linux")]
     use proptest::prelude::*;
 
     use super::*;
@@ -210,7 +211,7 @@ mod tests {
         })?;
         let shown = made
             .iter()
-            .map(|(name, value)| format!("{name}={}", value.display()));
+            .map(|(name, value)| format!("{name}={}", Path::new(value).display()));
         Ok(shown.collect::<Vec<_>>().join(" | "))
     }
 

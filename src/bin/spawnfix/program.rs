@@ -1,10 +1,10 @@
 //! What the agent knows of its program.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, OpenOptions};
+use std::ffi::OsString;
+use std::fs::OpenOptions;
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -51,15 +51,68 @@ impl Program {
         self.end.as_ref().map(AsFd::as_fd)
     }
 
-    fn proc(&self, name: &str) -> PathBuf {
+    /// Its command line.
+    pub fn arguments(&self) -> Vec<OsString> {
+        system::arguments(self.pid)
+    }
+
+    /// What it has on fd 0. Since 4.3.2, MPICH's forked child has that closed.
+    pub fn stdin(&self) -> Stdin {
+        system::stdin(self.pid)
+    }
+
+    /// Its working directory.
+    pub fn directory(&self) -> Option<PathBuf> {
+        system::directory(self.pid)
+    }
+
+    /// The file of its MPI library.
+    pub fn libmpi(&self) -> Option<PathBuf> {
+        system::files(self.pid)
+            .into_iter()
+            .find(|file| is_libmpi(file.file_name().unwrap_or_default().as_bytes()))
+    }
+}
+
+/// libmpi.so.12, libmpich.so.12, libmpi.12.dylib, libmpi_abi.so.0, Cray's libmpi_gnu.so.12, a wheel's
+/// libmpi-d26c8c51.so.12.
+fn is_libmpi(name: &[u8]) -> bool {
+    let rest = name.strip_prefix(b"libmpi").unwrap_or_default();
+    let rest = rest.strip_prefix(b"ch").unwrap_or(rest);
+    let kin = [
+        &b".so"[..],
+        b"_abi",
+        b"-",
+        b"_gnu",
+        b"_intel",
+        b"_cray",
+        b"_nvidia",
+    ];
+    kin.iter().any(|kin| rest.starts_with(kin))
+        || rest.starts_with(b".") && rest.ends_with(b".dylib")
+}
+
+#[cfg(target_os = "linux")]
+mod system {
+    use std::ffi::{OsStr, OsString};
+    use std::fs;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::os::unix::fs::MetadataExt;
+    use std::path::{Path, PathBuf};
+
+    use rustix::process::Pid;
+
+    use super::stdin_of;
+    use crate::stdio::Stdin;
+
+    fn proc(pid: Pid, name: &str) -> PathBuf {
         Path::new("/proc")
-            .join(self.pid.as_raw_nonzero().to_string())
+            .join(pid.as_raw_nonzero().to_string())
             .join(name)
     }
 
-    /// Its command line.
-    pub fn arguments(&self) -> Vec<OsString> {
-        let line = fs::read(self.proc("cmdline")).unwrap_or_default();
+    pub fn arguments(pid: Pid) -> Vec<OsString> {
+        let line = fs::read(proc(pid, "cmdline")).unwrap_or_default();
         let line = line.strip_suffix(b"\0").unwrap_or(&line);
         let words = line.split(|&byte| byte == 0);
         words
@@ -67,65 +120,83 @@ impl Program {
             .collect()
     }
 
-    /// What it has on fd 0. Since 4.3.2, MPICH's forked child has that closed.
-    pub fn stdin(&self) -> Stdin {
-        stdin_at(&self.proc("fd/0"))
+    pub fn stdin(pid: Pid) -> Stdin {
+        let file = proc(pid, "fd/0");
+        match file.metadata() {
+            Ok(metadata) => stdin_of(metadata.mode(), metadata.rdev(), &file),
+            Err(_) => Stdin::Closed,
+        }
     }
 
-    /// Its working directory.
-    pub fn directory(&self) -> Option<PathBuf> {
-        fs::read_link(self.proc("cwd")).ok()
+    pub fn directory(pid: Pid) -> Option<PathBuf> {
+        fs::read_link(proc(pid, "cwd")).ok()
     }
 
-    /// The file of its MPI library.
-    pub fn libmpi(&self) -> Option<PathBuf> {
-        let maps = fs::read(self.proc("maps")).ok()?;
+    /// The files that it has mapped.
+    pub fn files(pid: Pid) -> Vec<PathBuf> {
+        let maps = fs::read(proc(pid, "maps")).unwrap_or_default();
         let files = maps.split(|&byte| byte == b'\n').filter_map(|line| {
             let start = line.iter().position(|&byte| byte == b'/')?;
-            Some(Path::new(OsStr::from_bytes(&line[start..])))
+            Some(Path::new(OsStr::from_bytes(&line[start..])).to_owned())
         });
-        let mut libraries = files.filter(|file| {
-            let name = file.file_name().unwrap_or_default().as_bytes();
-            // libmpi.so.12, libmpich.so.12, libmpi_abi.so.0, Cray's libmpi_gnu.so.12, a wheel's libmpi-d26c8c51.so.12.
-            let rest = name.strip_prefix(b"libmpi").unwrap_or_default();
-            let rest = rest.strip_prefix(b"ch").unwrap_or(rest);
-            let kin = [
-                &b".so"[..],
-                b"_abi",
-                b"-",
-                b"_gnu",
-                b"_intel",
-                b"_cray",
-                b"_nvidia",
-            ];
-            kin.iter().any(|kin| rest.starts_with(kin))
-        });
-        libraries.next().map(Path::to_owned)
+        files.collect()
     }
 }
 
-/// What another process has on fd 0, which /proc shows as this file.
-fn stdin_at(file: &Path) -> Stdin {
-    let Ok(metadata) = file.metadata() else {
-        return Stdin::Closed;
-    };
-    if metadata.mode() & libc::S_IFMT == libc::S_IFCHR {
+#[cfg(target_os = "macos")]
+mod system {
+    use std::ffi::OsString;
+    use std::path::PathBuf;
+
+    use rustix::process::Pid;
+
+    use super::stdin_of;
+    use crate::libproc;
+    use crate::stdio::Stdin;
+
+    pub fn arguments(pid: Pid) -> Vec<OsString> {
+        libproc::arguments(pid.as_raw_nonzero().get())
+    }
+
+    pub fn stdin(pid: Pid) -> Stdin {
+        match libproc::stdin(pid.as_raw_nonzero().get()) {
+            None => Stdin::Closed,
+            Some((_, Some((mode, device, path)))) => stdin_of(mode, device, &path),
+            Some((libc::PROX_FDTYPE_PIPE, None)) => Stdin::Pipe,
+            Some((libc::PROX_FDTYPE_SOCKET, None)) => Stdin::Socket,
+            Some(_) => Stdin::Device,
+        }
+    }
+
+    pub fn directory(pid: Pid) -> Option<PathBuf> {
+        libproc::directory(pid.as_raw_nonzero().get())
+    }
+
+    pub fn files(pid: Pid) -> impl Iterator<Item = PathBuf> {
+        libproc::files(pid.as_raw_nonzero().get())
+    }
+}
+
+/// What a file of this mode and device is, on another process's fd 0. It can be opened by this path.
+fn stdin_of(mode: u32, device: u64, path: &Path) -> Stdin {
+    let kind = mode as libc::mode_t & libc::S_IFMT;
+    if kind == libc::S_IFCHR {
         // To ask a device whether it is a terminal, it has to be opened.
         let device = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
-            .open(file);
+            .open(path);
         if device.is_ok_and(|device| device.is_terminal()) {
             return Stdin::Terminal;
         }
     }
-    match metadata.mode() & libc::S_IFMT {
+    match kind {
         libc::S_IFIFO => Stdin::Pipe,
         libc::S_IFSOCK => Stdin::Socket,
         libc::S_IFREG => Stdin::File,
         _ if Path::new("/dev/null")
             .metadata()
-            .is_ok_and(|null| null.rdev() == metadata.rdev()) =>
+            .is_ok_and(|null| null.rdev() == device) =>
         {
             Stdin::DevNull
         }

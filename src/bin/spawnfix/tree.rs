@@ -4,6 +4,9 @@ use std::collections::HashMap;
 
 use rustix::process::{Pid, Signal};
 
+#[cfg(target_os = "macos")]
+use crate::libproc;
+
 /// A process, as it was when it was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
@@ -48,15 +51,22 @@ fn look_at(process: &procfs::process::Process) -> Option<Process> {
     })
 }
 
-/// Not told on this system.
-#[cfg(not(target_os = "linux"))]
+/// All of this user's that live.
+#[cfg(target_os = "macos")]
 pub fn all() -> HashMap<Pid, Process> {
-    HashMap::new()
+    let pids = libproc::pids().into_iter().filter_map(Pid::from_raw);
+    let all = pids.filter_map(look);
+    all.map(|process| (process.pid, process)).collect()
 }
 
-#[cfg(not(target_os = "linux"))]
-fn look(_: Pid) -> Option<Process> {
-    None
+#[cfg(target_os = "macos")]
+fn look(pid: Pid) -> Option<Process> {
+    let info = libproc::look(pid.as_raw_nonzero().get())?;
+    Some(Process {
+        pid,
+        parent: i32::try_from(info.pbi_ppid).ok().and_then(Pid::from_raw),
+        started: info.pbi_start_tvsec * 1_000_000 + info.pbi_start_tvusec,
+    })
 }
 
 /// Those of `all` that descend from this one, it left out.
