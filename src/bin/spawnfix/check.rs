@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::binary::{self, Binary};
 use crate::mpi::{Family, Mpi};
-use crate::preload::{self, System};
-use crate::run::Variable;
+use crate::preload::{self, System, Variable};
 use crate::stdio::Stdin;
 use crate::verdict::{Facts, Launcher, Loads, open_mpis_launcher};
 use crate::{VERSION, manager, paths, print, shell, shown, whose};

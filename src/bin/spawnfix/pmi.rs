@@ -62,6 +62,18 @@ impl Message {
         std::str::from_utf8(self.value(key)?).ok()?.parse().ok()
     }
 
+    /// This message as the answer to that one: it carries the same `thrid`, by which a client with threads knows its answers
+    /// (PMIU_msg_set_response).
+    pub fn to(mut self, question: &Message) -> Message {
+        if let Some(thread) = question.value("thrid") {
+            let _ = self.0.pop();
+            self.0.extend_from_slice(b" thrid=");
+            self.0.extend_from_slice(thread);
+            self.0.push(b'\n');
+        }
+        self
+    }
+
     /// Whether it says that something failed: a `rc` that is not 0 (PMIU_cmd_get_response).
     pub fn is_failure(&self) -> bool {
         self.number::<i64>("rc").is_some_and(|rc| rc != 0)
@@ -293,6 +305,21 @@ mod tests {
         assert!(Request::Spawn.failure("x").is_failure());
         assert!(!Request::Finalize.success("").is_failure());
         assert!(!Message::line("cmd=maxes kvsname_max=256").is_failure());
+    }
+
+    #[test]
+    fn an_answer_carries_the_questions_thread() {
+        let question = Message::line("cmd=get_maxes thrid=0x7f");
+        let answer = Request::of(&question)
+            .success(" keylen_max=64")
+            .to(&question);
+        assert_eq!(
+            answer,
+            Message::line("cmd=maxes rc=0 keylen_max=64 thrid=0x7f")
+        );
+        let plain = Message::line("cmd=get_maxes");
+        let answer = Request::GetMaxes.failure("x");
+        assert_eq!(answer.clone().to(&plain), answer);
     }
 
     #[test]

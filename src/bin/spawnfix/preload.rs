@@ -15,6 +15,9 @@ pub enum System {
     MacOs,
 }
 
+/// A variable to set.
+pub type Variable = (&'static str, OsString);
+
 /// The variable that preloads here.
 pub const VARIABLE: &str = if cfg!(target_os = "macos") {
     "DYLD_INSERT_LIBRARIES"
@@ -75,7 +78,7 @@ pub fn variables(
     system: System,
     library: &Path,
     present: impl Fn(&str) -> Option<OsString>,
-) -> Result<Vec<(&'static str, OsString)>, String> {
+) -> Result<Vec<Variable>, String> {
     let path = library.as_os_str();
     let present = |name| present(name).unwrap_or_default();
     let has = |bytes: &[u8]| path.as_bytes().iter().any(|byte| bytes.contains(byte));

@@ -17,7 +17,8 @@ pub struct Program {
     pub pid: Pid,
     /// Readable when it has ended, where the kernel has such a thing.
     end: Option<OwnedFd>,
-    leads_session: bool,
+    /// Whether it led a session when it was looked at.
+    pub leads_session: bool,
 }
 
 impl Program {
@@ -39,11 +40,6 @@ impl Program {
     /// Whether it has ended, however that came: this process then has another parent.
     pub fn is_gone(&self) -> bool {
         rustix::process::getppid() != Some(self.pid)
-    }
-
-    /// Whether it has ended, and led a session: its terminal then hangs up.
-    pub fn led_a_session(&self) -> bool {
-        self.leads_session && self.is_gone()
     }
 
     /// What is readable when it ends. `None`: it has to be looked after.

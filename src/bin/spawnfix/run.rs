@@ -9,11 +9,9 @@ use std::process::ExitCode;
 
 use crate::options::{self, Act, Asked};
 use crate::paths::NotFound;
+use crate::preload::Variable;
 use crate::preload::{self, System};
 use crate::{check, completions, inherited, paths, print, say, shown, sweep};
-
-/// A variable to set.
-pub type Variable = (&'static str, OsString);
 
 /// `spawnfix ARGUMENT…`.
 pub fn main(arguments: &[OsString]) -> ExitCode {
