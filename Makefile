@@ -19,6 +19,7 @@ build: ## build target/release/libspawnfix.so (.dylib on macOS) and target/relea
 test: build ## fetch the MPI libraries into target/mpi (once), then run every test
 	@case $$PWD in *[[:space:]]*) echo "make test: MPICH's mpicc works in no directory with a blank in its name" >&2; exit 1 ;; esac
 	scripts/fetch-mpi --all
+	scripts/fetch-mpi4py-tests
 	scripts/fetch-modules || [ $$? = 3 ]
 	scripts/fetch-debian || [ $$? = 3 ]
 	$(CARGO) test --locked $(TESTFLAGS)
@@ -49,7 +50,7 @@ uninstall: ## take that away again
 lint: ## formatting, clippy, shellcheck, the manual page
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	shellcheck scripts/install scripts/fetch-mpi scripts/fetch-modules scripts/fetch-debian scripts/lint-manual scripts/benchmarks/commands.sh .ci/run
+	shellcheck scripts/install scripts/fetch-mpi scripts/fetch-mpi4py-tests scripts/fetch-modules scripts/fetch-debian scripts/lint-manual tests/slurm/one-node scripts/benchmarks/commands.sh .ci/run
 	scripts/lint-manual scripts/spawnfix.1
 
 clean: ## remove all that was built or fetched
