@@ -16,7 +16,7 @@ use crate::mpi::{Family, Mpi};
 use crate::preload::{self, System, Variable};
 use crate::stdio::Stdin;
 use crate::verdict::{Facts, Launcher, Loads, open_mpis_launcher};
-use crate::{VERSION, manager, paths, print, shell, shown, whose};
+use crate::{VERSION, launcher, manager, paths, print, shell, shown, whose};
 
 /// How long a program may take to tell its version.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -413,34 +413,19 @@ struct Launchers {
 }
 
 impl Launchers {
-    /// By the agent's order, for MPICH's kin: the first on PATH that is not another MPI's; the one that belongs to the
-    /// program's libmpi; MPICH's own names on PATH. Otherwise the first on PATH.
+    /// By the agent's own search, for MPICH's kin. Otherwise the first on PATH.
     fn find(program: &Program) -> Launchers {
         let on_path = paths::find(OsStr::new("mpiexec")).unwrap_or_default();
         let kin = program
             .mpi
             .as_ref()
             .is_some_and(|mpi| mpi.family.is_mpich_kin());
-        let serves = |file: &PathBuf| !kin || whose::family_of(file) != Some(Family::OpenMpi);
-        let of_library = || {
-            let place = program.library.as_ref()?.parent()?;
-            // In lib, or in lib/x86_64-linux-gnu.
-            let mut places = place
-                .ancestors()
-                .skip(1)
-                .take(2)
-                .map(|prefix| prefix.join("bin/mpiexec"));
-            places.find(|file| paths::is_program(file) && serves(file))
-        };
-        let by_name = || {
-            ["mpiexec.hydra", "mpiexec.mpich"]
-                .iter()
-                .find_map(paths::first)
-        };
-        let used = on_path.iter().find(|file| serves(file)).cloned();
-        let used = used
-            .or_else(|| kin.then(|| of_library().or_else(by_name)).flatten())
-            .or_else(|| on_path.first().cloned());
+        let searched = kin.then(|| {
+            let path = std::env::var_os("PATH");
+            launcher::find(path.as_deref(), program.library.as_deref()).candidates
+        });
+        let used = searched.and_then(|candidates| Some(candidates.into_iter().next()?.file));
+        let used = used.or_else(|| on_path.first().cloned());
         let used = used.map(Launcher::of);
         let mut others = on_path
             .into_iter()

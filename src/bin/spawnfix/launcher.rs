@@ -104,8 +104,13 @@ pub fn find(path: Option<&OsStr>, libmpi: Option<&Path>) -> Found {
     for file in on_path("mpiexec") {
         found.add(file, "the first on PATH");
     }
-    if let Some(bin) = libmpi.and_then(|library| Some(library.parent()?.parent()?.join("bin"))) {
-        found.add(bin.join("mpiexec"), "the one of the program's own libmpi");
+    // In lib, or in lib/x86_64-linux-gnu.
+    let places = libmpi.into_iter().flat_map(Path::ancestors).skip(2).take(2);
+    for prefix in places {
+        found.add(
+            prefix.join("bin/mpiexec"),
+            "the one of the program's own libmpi",
+        );
     }
     for name in OTHER_NAMES {
         for file in on_path(name) {
