@@ -591,6 +591,22 @@ fn whatever_the_program_does_about_its_children_failures_are_noticed_and_spawns_
     });
 }
 
+/// As in a shell that srun started with a PMIx server, which this MPI does not heed.
+#[test]
+fn a_pmix_variable_that_is_inherited_changes_nothing() {
+    for mpi in that_are_here(&[MPICH_4_2_3]) {
+        let inherits = |program: Program| program.env("PMIX_RANK", "0");
+        let run = || inherits(attempts(mpi, EXITS_3, &["times", "2"]));
+        let report = run().library(true).run();
+        check_failed(&report, EXITS_3, 2);
+        check_told(&report, "ERROR", EXITS_3.told);
+        let report = run().env("PATH", good_path(mpi)).library(true).run();
+        check_went_on(&report, 2);
+        report.check(report.count("child") == 2, "two children were there");
+        check_disease(&hang(run()), EXITS_3);
+    }
+}
+
 #[test]
 fn ten_failures_in_a_row_leave_nothing_behind() {
     let mpis = that_are_here(&SINGLETONS);
