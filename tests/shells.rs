@@ -185,7 +185,7 @@ const TIMES: usize = 3;
 fn interrupt_and_ask(kind: Kind, program: Program) -> Report {
     let mut shell = kind.start(program);
     if !matches!(kind, Kind::C) {
-        shell.type_line("from shell import *");
+        shell.type_line(kind.words());
         shell.type_on(&kind.say("spawn"));
     }
     shell.reported("spawned", 1);
@@ -202,7 +202,7 @@ fn interrupt_and_ask(kind: Kind, program: Program) -> Report {
     }
     shell.type_on(&kind.say("leave"));
     shell.reported("leaving", 1);
-    shell.leave_by("exit()")
+    shell.leave_by(kind.way_out(true))
 }
 
 /// How many answers a story has: before Ctrl-C, after each, and after a rest, as a launcher may be slower than one answer.
@@ -216,7 +216,11 @@ fn interrupt_a_story(kind: Kind, program: Program) -> Report {
     };
     let mut shell = kind.start(program);
     if !matches!(kind, Kind::C) {
-        shell.type_on("import shell; shell.story(); exit()");
+        shell.type_on(&format!(
+            "{}; story(); {}",
+            kind.words(),
+            kind.way_out(true)
+        ));
     }
     shell.reported("working", 1);
     shell.session().key(CTRL_C);
@@ -250,6 +254,9 @@ fn check_interrupted(report: &Report, answers: usize) {
 }
 
 fn ctrl_c_spares_what_was_spawned(kind: Kind) {
+    if !kind.is_here() {
+        return;
+    }
     side_by_side(&JOBS, |mpi| {
         let program = kind.program(mpi).library(true);
         let report = interrupt_and_ask(kind, program.env("SPAWNFIX_INTERACTIVE", "1"));
@@ -262,6 +269,9 @@ fn ctrl_c_spares_what_was_spawned(kind: Kind) {
 /// and to the shell for a second time; soon the shell is killed too, unless it does nothing more. Open MPI's launcher
 /// says so at the second, and kills the children at the third; version 4's has a session of its own.
 fn ctrl_c_without(kind: Kind) {
+    if !kind.is_here() {
+        return;
+    }
     side_by_side(&JOBS, |mpi| {
         let report = interrupt_a_story(kind, kind.program(mpi));
         if mpi.name == OPEN_MPI_4.name {
@@ -302,6 +312,11 @@ fn ctrl_c_in_python_spares_what_was_spawned() {
 }
 
 #[test]
+fn ctrl_c_in_r_spares_what_was_spawned() {
+    ctrl_c_spares_what_was_spawned(Kind::R);
+}
+
+#[test]
 fn ctrl_c_in_a_c_program_spares_what_was_spawned() {
     ctrl_c_spares_what_was_spawned(Kind::C);
 }
@@ -319,6 +334,11 @@ fn without_the_library_ctrl_c_at_the_simple_prompt_kills_it_or_its_children() {
 #[test]
 fn without_the_library_ctrl_c_in_python_kills_it_or_its_children() {
     ctrl_c_without(Kind::Python);
+}
+
+#[test]
+fn without_the_library_ctrl_c_in_r_kills_it_or_its_children() {
+    ctrl_c_without(Kind::R);
 }
 
 #[test]

@@ -67,17 +67,21 @@ static int hear(MPI_Comm from, int for_ever)
     return -1;
 }
 
-enum { LEAVE = 0, CRASH = 1000000, ABORT };
+enum { LEAVE = 0, CRASH = 1000000, ABORT, EXIT };
 
 static int child(MPI_Comm parent)
 {
     report_preload();
     report("child=%d", (int)getpid());
     for (int word; (word = hear(parent, 1)) > LEAVE;) {
+        if (word >= CRASH)
+            report("dying=%d", word - CRASH);
         if (word == CRASH)
             raise(SIGSEGV);
         if (word == ABORT)
             MPI_Abort(MPI_COMM_WORLD, 3);
+        if (word == EXIT)
+            _exit(3); /* without MPI_Finalize */
         printf("the child was asked %d\n", word);
         fflush(stdout);
         word = -word;

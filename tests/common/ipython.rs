@@ -1,9 +1,10 @@
 //! IPython's full prompt, on a terminal that answers the prompt's questions as a terminal does.
 
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Mpi, Program, Report, Session, lock};
+use super::{Mpi, Program, Report, Session, lock, skip};
 
 /// From key to key.
 const KEY: Duration = Duration::from_millis(2);
@@ -29,10 +30,20 @@ pub enum Kind {
     IPython,
     SimplePrompt,
     Python,
+    R,
     C,
 }
 
 impl Kind {
+    /// Whether it can be had: R, which no MPI brings along, may not be there, and the reason is said then.
+    pub fn is_here(self) -> bool {
+        let here = !matches!(self, Kind::R) || Command::new("R").arg("--version").output().is_ok();
+        if !here {
+            skip("there is no R");
+        }
+        here
+    }
+
     pub fn program(self, mpi: Mpi) -> Program {
         match self {
             Kind::IPython => program(mpi).beside("shell.py"),
@@ -41,16 +52,44 @@ impl Kind {
                 .arg("-q")
                 .under(mpi)
                 .beside("shell.py"),
+            Kind::R => Program::new("R")
+                .args(["--no-save", "--quiet"])
+                .under(mpi)
+                .beside("shell.R")
+                .env(
+                    "SHELL_R",
+                    mpi.compile_as("shell_r.c", &["-shared", "-fPIC"]),
+                )
+                .env("SHELL_R_CHILD", mpi.compile("shell.c"))
+                .env("R_LD_LIBRARY_PATH", r_library_path(mpi)),
             Kind::C => Program::new(mpi.compile("shell.c")).under(mpi),
+        }
+    }
+
+    /// What brings the words of shell.py to hand.
+    pub fn words(self) -> &'static str {
+        match self {
+            Kind::R => "source('shell.R')",
+            _ => "import os, time; from shell import *",
+        }
+    }
+
+    /// What ends it: in good order, or at once and without MPI_Finalize.
+    pub fn way_out(self, in_order: bool) -> &'static str {
+        match (self, in_order) {
+            (Kind::R, true) => "bye()",
+            (Kind::R, false) => "quit_at_once()",
+            (_, true) => "exit()",
+            (_, false) => "os._exit(0)",
         }
     }
 
     pub fn start(self, program: Program) -> IPython {
         match self {
             Kind::IPython | Kind::SimplePrompt => IPython::start(program),
-            Kind::Python => {
+            Kind::Python | Kind::R => {
                 let mut shell = IPython::at(program.start());
-                shell.printed(">>> ");
+                shell.printed("> ");
                 shell
             }
             Kind::C => IPython::at(program.start()),
@@ -64,6 +103,15 @@ impl Kind {
             _ => format!("{word}()"),
         }
     }
+}
+
+/// R puts its own directories in front of LD_LIBRARY_PATH, the system's among them, which may have another libfabric.
+fn r_library_path(mpi: Mpi) -> String {
+    let home = Command::new("R").arg("RHOME").output().expect("R is here");
+    let home = String::from_utf8_lossy(&home.stdout).trim().to_owned();
+    let lib = mpi.prefix().join("lib");
+    let (own, beside) = (mpi.library_path(&lib), lib.join("mpich"));
+    format!("{}:{}:{home}/lib", beside.display(), own.display())
 }
 
 /// An IPython at which someone types. Its prompt numbers the cells: `In [7]:` is shown when six have been read.

@@ -249,6 +249,11 @@ impl Mpi {
 
     /// tests/apps/SOURCE, compiled. Compiled once, and again when the source is newer.
     pub fn compile(&self, source: &str) -> PathBuf {
+        self.compile_as(source, &[])
+    }
+
+    /// The same, with these flags.
+    pub fn compile_as(&self, source: &str, flags: &[&str]) -> PathBuf {
         let mpicc = self
             .mpicc
             .unwrap_or_else(|| panic!("{} has no headers", self.name));
@@ -273,6 +278,7 @@ impl Mpi {
             command.arg(app(source));
             command.args(source.ends_with(".f90").then_some("-lgfortran"));
         }
+        command.args(flags);
         build(command, source, &format!("{}-{mpicc}", self.name))
     }
 }

@@ -391,10 +391,9 @@ impl Agent {
         let mut fds: Vec<_> = watched
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
-        let restless = self
-            .jobs
-            .iter()
-            .any(|job| job.is_starting() || job.ending.is_some() || job.status.is_some());
+        let restless = self.jobs.iter().any(|job| {
+            job.is_starting() || job.ending.is_some() || job.status.is_some() || job.seems_idle()
+        });
         let look = restless
             || self.parting.is_some()
             || (end.is_none() || self.hung_up.is_some()) && !self.gone;
@@ -670,17 +669,17 @@ impl Agent {
                     }
                 }
                 self.answer(&answer);
-                self.leave_idle_jobs(number);
+                self.leave_idle_jobs(Some(number));
             }
         }
     }
 
-    /// In a shell, at each spawn: jobs whose children have all ended are let go. There may be a thousand.
-    fn leave_idle_jobs(&mut self, but: usize) {
+    /// In a shell, at each spawn and a moment later: jobs whose children have all ended are let go. There may be a thousand.
+    fn leave_idle_jobs(&mut self, but: Option<usize>) {
         let mut older = self
             .jobs
             .iter_mut()
-            .filter(|job| job.of_its_own && job.number != but)
+            .filter(|job| job.of_its_own && Some(job.number) != but)
             .peekable();
         if older.peek().is_some() {
             let all = tree::all();
@@ -700,6 +699,9 @@ impl Agent {
 
     /// Jobs that have ended, that failed to start, that don't end.
     fn look_after_jobs(&mut self) {
+        if (self.jobs.iter()).any(|job| job.seems_idle() && job.has_been_idle()) {
+            self.leave_idle_jobs(None);
+        }
         let mut at = 0;
         while at < self.jobs.len() {
             let job = &mut self.jobs[at];

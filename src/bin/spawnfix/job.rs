@@ -106,6 +106,8 @@ struct Stranger {
 
 /// How long a stranger may be silent, and how many there may be at a time.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long mpiexec may take to find that a process which has ended had crashed.
+const SETTLED: Duration = Duration::from_secs(1);
 const MOST_STRANGERS: usize = 64;
 
 /// Whom an answer is for.
@@ -160,6 +162,8 @@ pub struct Job {
     remains: Vec<Process>,
     /// Whether it was told to let the bridge go.
     leaving: bool,
+    /// Since when nothing is left of it but mpiexec and the bridge.
+    idle: Option<Instant>,
 }
 
 /// What became of a job.
@@ -257,6 +261,7 @@ impl Job {
             ending: None,
             remains: Vec::new(),
             leaving: false,
+            idle: None,
         })
     }
 
@@ -276,24 +281,43 @@ impl Job {
         self.questions
     }
 
-    /// Lets it go if all its processes but mpiexec's own and the bridge have ended: nothing more will come of it. A job on
-    /// other hosts may not be known so well, and stays until the program ends.
+    /// Lets it go if all its processes but mpiexec's own and the bridge have ended, and had a while ago: nothing more will come
+    /// of it. Just after their end mpiexec may still find that one of them crashed, and is to say so. A job on other hosts
+    /// may not be known so well, and stays until the program ends.
     pub fn leave_if_idle(&mut self, all: &HashMap<Pid, Process>) {
+        if !self.has_nobody(all) {
+            self.idle = None;
+        } else if self.has_been_idle() {
+            self.leave();
+        } else {
+            self.idle.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Whether nothing is left of it but mpiexec's own processes and the bridge.
+    fn has_nobody(&self, all: &HashMap<Pid, Process>) -> bool {
         let Stage::Serving {
             pid: Some(bridge), ..
         } = self.stage
         else {
-            return;
+            return false;
         };
         let mut chain: Vec<_> = tree::ancestors(all, bridge).collect();
         chain.push(bridge);
         let own = |process: &Process| chain.contains(&process.pid);
-        if self.answers.is_empty()
+        self.answers.is_empty()
             && chain.contains(&self.pid)
             && tree::descendants(all, self.pid).iter().all(own)
-        {
-            self.leave();
-        }
+    }
+
+    /// Whether it was seen idle, and is to be looked at again.
+    pub fn seems_idle(&self) -> bool {
+        self.idle.is_some() && !self.leaving
+    }
+
+    /// Whether that was long enough ago.
+    pub fn has_been_idle(&self) -> bool {
+        self.idle.is_some_and(|since| since.elapsed() > SETTLED)
     }
 
     /// Whether it can be asked, now or soon.
