@@ -1,10 +1,11 @@
 //! IPython's full prompt, on a terminal that answers the prompt's questions as a terminal does.
 
+use std::ffi::OsString;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Mpi, Program, Report, Session, lock, skip};
+use super::{Mpi, Program, Report, Session, join, lock, skip};
 
 /// From key to key.
 const KEY: Duration = Duration::from_millis(2);
@@ -106,12 +107,15 @@ impl Kind {
 }
 
 /// R puts its own directories in front of LD_LIBRARY_PATH, the system's among them, which may have another libfabric.
-fn r_library_path(mpi: Mpi) -> String {
+fn r_library_path(mpi: Mpi) -> OsString {
     let home = Command::new("R").arg("RHOME").output().expect("R is here");
     let home = String::from_utf8_lossy(&home.stdout).trim().to_owned();
     let lib = mpi.prefix().join("lib");
-    let (own, beside) = (mpi.library_path(&lib), lib.join("mpich"));
-    format!("{}:{}:{home}/lib", beside.display(), own.display())
+    let path = [mpi.library_path(&lib), lib.join("mpich").into()];
+    let path = path
+        .into_iter()
+        .fold(OsString::new(), |path, next| join(join(path, next), ":"));
+    join(path, home + "/lib")
 }
 
 /// An IPython at which someone types. Its prompt numbers the cells: `In [7]:` is shown when six have been read.
