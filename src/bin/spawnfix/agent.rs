@@ -606,6 +606,7 @@ impl Agent {
             last: last.as_ref().map(|(file, how)| (file.as_path(), *how)),
             mpi: self.mpi.clone(),
             path: path.as_deref(),
+            hosts: crate::job::told_of_hosts().zip(crate::job::own_file().ok()),
         };
         let failure = failure.to_string();
         // A program may try again and again.

@@ -97,6 +97,13 @@ const HOSTS: [&str; 9] = [
     "LOADL_HOSTFILE",
 ];
 
+/// The variable that tells hydra of hosts, if one does.
+pub fn told_of_hosts() -> Option<&'static str> {
+    HOSTS
+        .into_iter()
+        .find(|name| std::env::var_os(name).is_some())
+}
+
 /// A connection over which nobody has shown the key yet.
 struct Stranger {
     stream: TcpStream,
@@ -189,8 +196,7 @@ impl Job {
         directory: Option<&Path>,
         environment: &[(OsString, Option<OsString>)],
     ) -> Result<Job, How> {
-        let remote = HOSTS.iter().any(|name| std::env::var_os(name).is_some());
-        let here = if remote {
+        let here = if told_of_hosts().is_some() {
             Ipv4Addr::UNSPECIFIED
         } else {
             Ipv4Addr::LOCALHOST
@@ -533,7 +539,7 @@ fn key() -> io::Result<String> {
 }
 
 /// This program's file, for the bridge. After an update it is the new one, under the old one's name.
-fn own_file() -> io::Result<PathBuf> {
+pub fn own_file() -> io::Result<PathBuf> {
     let file = std::env::current_exe()?;
     let bytes = file.as_os_str().as_bytes();
     Ok(match bytes.strip_suffix(b" (deleted)") {

@@ -158,6 +158,8 @@ pub struct Failure<'a> {
     /// The program's MPI, if it is known.
     pub mpi: Option<String>,
     pub path: Option<&'a OsStr>,
+    /// What told mpiexec of hosts, and the program that it runs on the first of them.
+    pub hosts: Option<(&'static str, PathBuf)>,
 }
 
 impl fmt::Display for Failure<'_> {
@@ -176,6 +178,16 @@ impl fmt::Display for Failure<'_> {
             }
             None | Some((_, How::NotRun(_))) => {
                 f.write_str(": put the directory with the mpiexec of the program's MPI on PATH")?;
+            }
+            Some((_, How::Exited(_) | How::Killed(_))) => {
+                if let Some((variable, bridge)) = &self.hosts {
+                    let bridge = Escaped(bridge.as_os_str().as_bytes());
+                    write!(
+                        f,
+                        ": it launches where {variable} says, and the first of those hosts must have {bridge}"
+                    )?;
+                }
+                return Ok(());
             }
             _ => return Ok(()),
         }
@@ -248,6 +260,7 @@ mod tests {
                 last: last.map(|(file, how)| (Path::new(file), how)),
                 mpi: Some("MPICH 4.2.3".to_owned()),
                 path: Some(OsStr::new("/x")),
+                hosts: Some(("PBS_NODEFILE", PathBuf::from("/opt/bin/spawnfix"))),
             };
             failure.to_string()
         };
@@ -259,7 +272,8 @@ mod tests {
         assert_eq!(
             failure(Some(("/bin/mpiexec", How::Exited(3)))),
             "/bin/mpiexec ended with exit status 3 before it answered, so MPI can launch nothing; this program has \
-             MPICH 4.2.3"
+             MPICH 4.2.3: it launches where PBS_NODEFILE says, and the first of those hosts must have \
+             /opt/bin/spawnfix"
         );
         let open_mpis = failure(Some(("/bin/mpiexec", How::OpenMpis)));
         assert!(open_mpis.starts_with("/bin/mpiexec is Open MPI's, so MPI can launch nothing;"));
