@@ -10,10 +10,10 @@ EXT := $(if $(filter Darwin,$(shell uname -s)),dylib,so)
 LIB := target/release/libspawnfix.$(EXT)
 PICTURE ?= scripts/demo.svg
 
-.PHONY: help build test demo picture shell bench install uninstall lint clean
+.PHONY: help build test test-cluster demo picture shell bench install uninstall lint clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 build: ## build target/release/libspawnfix.so (.dylib on macOS) and target/release/spawnfix
 	$(CARGO) build --release --locked
@@ -25,6 +25,11 @@ test: build ## fetch the MPI libraries into target/mpi (once), then run every te
 	scripts/fetch-modules || [ $$? = 3 ]
 	scripts/fetch-debian || [ $$? = 3 ]
 	$(CARGO) test --locked $(TESTFLAGS)
+
+# Root's, as it makes hosts of namespaces: tests/cluster/three-hosts. It says what it lacks.
+test-cluster: build ## the same on three hosts, by ssh and by Slurm: namespaces of this one; root's; two minutes
+	scripts/fetch-mpi mpich-4.0.3 mpich-4.1.3 mpich-4.2.3 mpich-4.3.2 mpich-5.0.2
+	$(CARGO) test --locked --test cluster -- --ignored
 
 demo: build ## the story on a pseudo-terminal, without and with the library
 	scripts/fetch-mpi mpich-4.2.3
@@ -52,7 +57,7 @@ uninstall: ## take that away again
 lint: ## formatting, clippy, shellcheck, the manual page
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	shellcheck scripts/install scripts/fetch-mpi scripts/fetch-mpi4py-tests scripts/fetch-modules scripts/fetch-debian scripts/lint-manual tests/slurm/one-node scripts/benchmarks/commands.sh .ci/run
+	shellcheck scripts/install scripts/fetch-mpi scripts/fetch-mpi4py-tests scripts/fetch-modules scripts/fetch-debian scripts/lint-manual tests/slurm/one-node tests/cluster/three-hosts scripts/benchmarks/commands.sh .ci/run
 	scripts/lint-manual scripts/spawnfix.1
 
 clean: ## remove all that was built or fetched

@@ -137,8 +137,10 @@ enum How {
     Mpiexec,
     /// `salloc PROGRAM`, of both nodes.
     Allocation,
-    /// `salloc srun --pty PROGRAM`: in a step on the first of both nodes.
+    /// `salloc srun --pty PROGRAM`: in a step, which holds a processor of the first of both nodes.
     Step,
+    /// What plain `salloc` starts where LaunchParameters has use_interactive_step: in a step that holds nothing.
+    Interactive,
     /// `salloc mpiexec -n 1 PROGRAM`.
     AllocationMpiexec,
 }
@@ -154,29 +156,35 @@ enum Preloaded {
     No,
 }
 
+/// Runs a command where it belongs, as who comes into another namespace of mounts is in no directory of it. Whoever sits there
+/// stays a moment: the terminal is not hung up on launchers that are about to end.
+const SITTING: &str = r#"cd "$HOME" && "$@"; code=$?; sleep 1; exit $code"#;
+
 /// tests/apps/hosts.c on the login node.
 fn hosts(mpi: Mpi, how: How, preloaded: Preloaded) -> Program {
     let (directory, login) = cluster();
     let mut program = Program::new("nsenter")
         .args(["--target", &login.to_string(), "--all", "--"])
-        // Namespaces of mounts have a working directory of their own.
-        .args(["sh", "-c", "cd \"$HOME\" && exec \"$@\"", "sh"]);
-    if matches!(how, How::Allocation | How::Step | How::AllocationMpiexec) {
+        .args(["sh", "-c", SITTING, "sh"]);
+    let list = directory.join("others");
+    if matches!(how, How::Listed | How::Mpiexec) {
+        program = program.env("HYDRA_HOST_FILE", list);
+    } else if how != How::Unlisted {
         program = program
             .args(["salloc", "--quiet", "--nodes=2", "--ntasks=2"])
             .env("SLURM_CONF", directory.join("slurm.conf"));
     }
     program = match how {
-        How::Step => program.args(["srun", "--pty", "--nodes=1", "--ntasks=1"]),
-        How::Listed => program.env("HYDRA_HOST_FILE", directory.join("others")),
-        How::Mpiexec => program
-            .env("HYDRA_HOST_FILE", directory.join("others"))
-            .args(["mpiexec", "-n", "1"]),
+        // Without `--preserve-env`, Slurm 22.05 gives the step both nodes' names with the counts of one, of which any
+        // mpiexec dies.
+        How::Step => program.args("srun --pty --preserve-env --nodes=1 --ntasks=1".split(' ')),
+        How::Interactive => program.args("srun --pty --preserve-env --interactive".split(' ')),
+        How::Mpiexec => program.args(["mpiexec", "-n", "1"]),
         // What those set who know of it: see tests/slurm.rs.
         How::AllocationMpiexec => program
             .env("SLURM_OVERLAP", "1")
             .args(["mpiexec", "-n", "1"]),
-        How::Unlisted | How::Allocation => program,
+        How::Listed | How::Unlisted | How::Allocation => program,
     };
     let place = match preloaded {
         Preloaded::Everywhere => "everywhere",
@@ -199,7 +207,7 @@ fn interactive(program: Program) -> Program {
 
 /// Someone types at it, while it spawns and when its children are there.
 fn type_along(program: Program) -> Report {
-    let mut session = program.deadline(60).start();
+    let mut session = program.deadline_at_most(60).start();
     session.reported("spawning");
     session.line("one, while it spawns");
     session.reported("working");
@@ -494,10 +502,9 @@ fn spawn_after_spawn_onto_other_hosts_loses_neither_a_child_nor_a_byte() {
             report.count("heard") == 2 * ROUNDS,
             "it hears of each child",
         );
-        report.check(
-            report.count("bye") == 2 * ROUNDS,
-            "each child comes to its end",
-        );
+        // An mpiexec that loses track ends the slower child of the two, after its goodbye.
+        let all = loses_track(mpi) || report.count("bye") == 2 * ROUNDS;
+        report.check(all, "each child comes to its end");
         check_ended(&report, mpi);
     };
     let started = Instant::now();
@@ -518,8 +525,8 @@ fn spawn_after_spawn_onto_other_hosts_loses_neither_a_child_nor_a_byte() {
     );
 }
 
-/// A program that `salloc` started on the login node. With more children than one, on both nodes, mpiexec itself fails from
-/// 4.2 on: HYD_pmcd_pmiserv_proxy_init_cb in src/pm/hydra/mpiexec/pmiserv_cb.c meets the second proxy of one node.
+/// A program that `salloc` started on the login node. With children on both nodes mpiexec itself fails from 4.2 on, when a
+/// second proxy comes from the first one's node: HYD_pmcd_pmiserv_proxy_init_cb in src/pm/hydra/mpiexec/pmiserv_cb.c.
 #[track_caller]
 fn in_an_allocation(mpi: Mpi, two_work: bool) {
     if !mpi.is_here() {
@@ -532,16 +539,13 @@ fn in_an_allocation(mpi: Mpi, two_work: bool) {
         check_ended(&report, mpi);
     };
     let two = || {
-        let report = type_along(children(How::Allocation, Preloaded::Half, "2"));
+        let two = children(How::Allocation, Preloaded::Half, "2");
         if two_work {
+            let report = type_along(two);
             check_spawned(&report, "login", &["n1", "n2"]);
             check_ended(&report, mpi);
         } else {
-            check_did_not_spawn(&report);
-            report.check(report.fact("failed").is_some(), "MPI's own error");
-            report.check(report.fact("end").is_some(), "the program goes on");
-            report.check_read_all();
-            report.check(report.left.is_empty(), "nothing is left on any host");
+            check_did_not_spawn(&leave_alone(two, 10));
         }
         let plain = leave_alone(children(How::AllocationMpiexec, Preloaded::No, "2"), 20);
         match two_work {
@@ -586,18 +590,34 @@ fn a_program_in_an_allocation_of_two_nodes_spawns_onto_them_under_mpich_5_0_2() 
     in_an_allocation(MPICH_5_0_2, false);
 }
 
-/// Hydra's launcher is srun; without the library it waits for the step that the program holds.
+/// Hydra's launcher is srun. Without the library it waits for what the program's step holds.
 #[test]
 #[ignore = "make test-cluster runs it"]
 fn a_program_in_a_step_on_one_node_spawns_onto_the_other() {
     side_by_side(&[MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2], |mpi| {
-        let step = |preloaded| hosts(mpi, How::Step, preloaded).args(["children", "2"]);
-        let report = type_along(step(Preloaded::Half));
+        let report = type_along(hosts(mpi, How::Step, Preloaded::Everywhere));
         check_spawned(&report, "n1", &["n2"]);
         check_ended(&report, mpi);
-        let report = leave_alone(step(Preloaded::No), 8);
-        check_did_not_spawn(&report);
-        report.check(report.status.is_none(), "it hangs");
+        check_did_not_spawn(&leave_alone(hosts(mpi, How::Step, Preloaded::No), 8));
+    });
+}
+
+#[test]
+#[ignore = "make test-cluster runs it"]
+fn a_program_in_an_interactive_step_spawns_onto_the_other_node_and_reads_what_is_typed() {
+    side_by_side(&[MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2], |mpi| {
+        let report = type_along(hosts(mpi, How::Interactive, Preloaded::Everywhere));
+        check_spawned(&report, "n1", &["n2"]);
+        check_ended(&report, mpi);
+        let bare = type_along(hosts(mpi, How::Interactive, Preloaded::No).deadline_at_most(10));
+        if mpi.disease == Disease::Healthy {
+            check_spawned(&bare, "n1", &["n2"]);
+        } else {
+            bare.check(
+                bare.fact("end").is_none(),
+                "without the library it is killed",
+            );
+        }
     });
 }
 
