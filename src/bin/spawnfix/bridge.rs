@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -43,13 +44,11 @@ fn run() -> io::Result<()> {
         .and_then(|text| Address::parse(&text));
     let address =
         address.ok_or_else(|| io::Error::other(format!("{} is not set", Address::VARIABLE)))?;
-    let mut agent = match host_name() {
-        here if here == address.host => TcpStream::connect((Ipv4Addr::LOCALHOST, address.port))?,
-        _ => TcpStream::connect((address.host.as_str(), address.port))?,
-    };
-    agent.set_nodelay(true)?;
+    let since = Instant::now();
+    // The agent hears at once who this is: others may be at its port.
+    let agent = connect(&address, since)?;
     let Some(mut manager) = process_manager() else {
-        return agent.write_all(address.greeting(Greeting::NoManager).as_bytes());
+        return greet(agent, &address, Greeting::NoManager, since).map(drop);
     };
     // Hydra serves nobody who has not said it, whatever the program said to the agent.
     manager.write_all(b"cmd=init pmi_version=1 pmi_subversion=1\n")?;
@@ -57,8 +56,54 @@ fn run() -> io::Result<()> {
         message if message.is_failure() => Greeting::NoManager,
         _ => Greeting::Ready(std::process::id()),
     };
-    agent.write_all(address.greeting(greeting).as_bytes())?;
+    let mut agent = greet(agent, &address, greeting, since)?;
     pass_on(&mut agent, manager)
+}
+
+/// How long to go on trying to get through to an agent at whose port there is a crowd.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Connects to the agent, and shows it the key. Where there is a crowd, the agent may have hung up before it was heard.
+fn connect(address: &Address, since: Instant) -> io::Result<TcpStream> {
+    loop {
+        let connected = match host_name() {
+            here if here == address.host => TcpStream::connect((Ipv4Addr::LOCALHOST, address.port)),
+            _ => TcpStream::connect((address.host.as_str(), address.port)),
+        };
+        let shown = connected.and_then(|mut agent| {
+            agent.set_nodelay(true)?;
+            agent.write_all(address.key().as_bytes())?;
+            Ok(agent)
+        });
+        match shown {
+            Err(error) if is_hung_up(&error) && since.elapsed() < PATIENCE => {}
+            result => return result,
+        }
+    }
+}
+
+/// Says the rest of the greeting, over this connection or a new one.
+fn greet(
+    mut agent: TcpStream,
+    address: &Address,
+    greeting: Greeting,
+    since: Instant,
+) -> io::Result<TcpStream> {
+    let greeting = address.greeting(greeting);
+    let rest = greeting[address.key().len()..].as_bytes();
+    loop {
+        match agent.write_all(rest) {
+            Err(error) if is_hung_up(&error) && since.elapsed() < PATIENCE => {
+                agent = connect(address, since)?;
+            }
+            result => return result.map(|()| agent),
+        }
+    }
+}
+
+fn is_hung_up(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset};
+    [BrokenPipe, ConnectionReset].contains(&error.kind())
 }
 
 /// The connection that the process manager left us, if one did.
