@@ -10,7 +10,7 @@ EXT := $(if $(filter Darwin,$(shell uname -s)),dylib,so)
 LIB := target/release/libspawnfix.$(EXT)
 PICTURE ?= scripts/demo.svg
 
-.PHONY: help build test test-cluster demo picture shell bench install uninstall lint clean
+.PHONY: help build test soak test-cluster demo picture shell bench install uninstall lint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,10 @@ test: build ## fetch the MPI libraries into target/mpi (once), then run every te
 test-cluster: build ## the same on three hosts, by ssh and by Slurm: namespaces of this one; root's; two minutes
 	scripts/fetch-mpi mpich-4.0.3 mpich-4.1.3 mpich-4.2.3 mpich-4.3.2 mpich-5.0.2
 	$(CARGO) test --locked --test cluster -- --ignored
+
+soak: build ## a thousand spawns, hundreds of programs, while someone types; half an hour
+	scripts/fetch-mpi mpich-4.2.3 mpich-5.0.2
+	SPAWNFIX_SOAK=long $(CARGO) test --locked --test soak -- --test-threads 1
 
 demo: build ## the story on a pseudo-terminal, without and with the library
 	scripts/fetch-mpi mpich-4.2.3

@@ -90,7 +90,7 @@ fn greet(
     since: Instant,
 ) -> io::Result<TcpStream> {
     let greeting = address.greeting(greeting);
-    let rest = greeting[address.key().len()..].as_bytes();
+    let rest = &greeting.as_bytes()[address.key().len()..];
     loop {
         match agent.write_all(rest) {
             Err(error) if is_hung_up(&error) && since.elapsed() < PATIENCE => {
