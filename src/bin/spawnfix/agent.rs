@@ -345,6 +345,8 @@ impl Agent {
 
     /// Serves until the program and its jobs have ended.
     fn run(&mut self) {
+        // What came together with the greeting is here already.
+        self.serve_program();
         while !(self.gone && self.jobs.is_empty()) {
             self.wait();
             self.hear_signals();
