@@ -1,6 +1,6 @@
-//! Several hosts: a program on a login node that is in no list of hosts, its children on the others, by ssh and by Slurm.
-//! See tests/cluster/three-hosts. Beside each cure stands what happens without the library, and what MPI's own way out,
-//! `mpiexec -n 1 PROGRAM`, makes of it: what that can't do, the library can't either.
+//! Several hosts: a program on a login node that is in no list of hosts, its children on the others, by ssh and by
+//! Slurm. See tests/cluster/three-hosts. Beside each cure stands what happens without the library, and what MPI's own
+//! way out, `mpiexec -n 1 PROGRAM`, makes of it: what that can't do, the library can't either.
 //!
 //! The tests take root and some programs that few machines have: `make test-cluster` runs them.
 
@@ -156,8 +156,8 @@ enum Preloaded {
     No,
 }
 
-/// Runs a command where it belongs, as who comes into another namespace of mounts is in no directory of it. Whoever sits there
-/// stays a moment: the terminal is not hung up on launchers that are about to end.
+/// Runs a command where it belongs, as who comes into another namespace of mounts is in no directory of it. Whoever
+/// sits there stays a moment: the terminal is not hung up on launchers that are about to end.
 const SITTING: &str = r#"cd "$HOME" && "$@"; code=$?; sleep 1; exit $code"#;
 
 /// tests/apps/hosts.c on the login node.
@@ -207,14 +207,29 @@ fn interactive(program: Program) -> Program {
 
 /// Someone types at it, while it spawns and when its children are there.
 fn type_along(program: Program) -> Report {
+    type_along_with(program, "")
+}
+
+/// The same, where this program launches hydra's proxies.
+#[track_caller]
+fn type_along_with(program: Program, launcher: &str) -> Report {
     let mut session = program.deadline_at_most(60).start();
     session.reported("spawning");
     session.line("one, while it spawns");
     session.reported("working");
+    let others = session.others();
+    let launches = |process: &Process| {
+        let mut words = process.command.split(' ');
+        words.next().is_some_and(|word| word.ends_with(launcher))
+            && words.any(|word| word.contains("hydra_pmi_proxy"))
+    };
     session.line("two, when that is over");
     session.line("three");
     session.key(CTRL_D);
-    session.finish()
+    let report = session.finish();
+    let found = launcher.is_empty() || others.iter().any(launches);
+    report.check(found, &format!("{launcher} launches: {others:?}"));
+    report
 }
 
 /// Nobody types, and there is nothing to read.
@@ -233,8 +248,8 @@ fn heard_of(report: &Report) -> Vec<&str> {
     hosts
 }
 
-/// The mpiexec of MPICH 4.2 and 4.3.1 takes a proxy that has ended on another host for one that never came, and fails: ui_cmd_cb
-/// in src/pm/hydra/mpiexec/pmiserv_pmci.c.
+/// The mpiexec of MPICH 4.2 and 4.3.1 takes a proxy that has ended on another host for one that never came, and fails:
+/// ui_cmd_cb in src/pm/hydra/mpiexec/pmiserv_pmci.c.
 fn loses_track(mpi: Mpi) -> bool {
     [MPICH_4_2_3.name, MPICH_4_3_1.name].contains(&mpi.name)
 }
@@ -265,7 +280,10 @@ fn check_ended(report: &Report, mpi: Mpi) {
     report.check(report.left.is_empty(), "nothing is left on any host");
     let lost = loses_track(mpi) && report.output.contains("Launch proxy failed.");
     for complaint in ["[mpiexec@", "[proxy:", "BAD TERMINATION"] {
-        let said = report.output.contains(complaint);
+        let mut lines = report.output.lines();
+        // Hydra waits by itself before a ninth connection to a host within 15 s.
+        let said = lines
+            .any(|line| line.contains(complaint) && !line.contains("too many ssh connections"));
         report.check(!said || lost, "no message of mpiexec's");
     }
 }
@@ -277,8 +295,8 @@ fn check_did_not_spawn(report: &Report) {
     report.check(report.fact("spawned").is_none(), "it does not spawn");
 }
 
-/// A program on the login node: by itself it can't spawn; with mpiexec it is itself on another host; with the library it
-/// spawns, reads what is typed, and lets its children go. The other hosts may have the library or not.
+/// A program on the login node: by itself it can't spawn; with mpiexec it is itself on another host; with the library
+/// it spawns, reads what is typed, and lets its children go. The other hosts may have the library or not.
 #[track_caller]
 fn on_a_login_node(mpi: Mpi) {
     if !mpi.is_here() {
@@ -367,7 +385,7 @@ fn more_children_than_slots_are_started_where_mpiexec_itself_can_start_them() {
     }
 }
 
-/// Children that have gone end nobody, unless mpiexec fails of it; then it ends what is no shell, as `mpiexec -n 1` does.
+/// Children that have gone end nobody, unless mpiexec fails of it; then what is no shell ends, as with `mpiexec -n 1`.
 #[test]
 #[ignore = "make test-cluster runs it"]
 fn a_program_reads_on_when_its_children_on_other_hosts_have_gone() {
@@ -477,7 +495,8 @@ fn a_program_that_is_killed_leaves_nothing_on_other_hosts() {
 /// How often a program spawns in a row, each time two children on two hosts.
 const ROUNDS: usize = 25;
 
-/// Spawns again and again, with someone who types a line each time. A shell has a job for each spawn, any other program one.
+/// Spawns again and again, with someone who types a line each time. A shell has a job for each spawn, any other program
+/// one for all.
 #[test]
 #[ignore = "make test-cluster runs it"]
 fn spawn_after_spawn_onto_other_hosts_loses_neither_a_child_nor_a_byte() {
@@ -525,8 +544,8 @@ fn spawn_after_spawn_onto_other_hosts_loses_neither_a_child_nor_a_byte() {
     );
 }
 
-/// A program that `salloc` started on the login node. With children on both nodes mpiexec itself fails from 4.2 on, when a
-/// second proxy comes from the first one's node: HYD_pmcd_pmiserv_proxy_init_cb in src/pm/hydra/mpiexec/pmiserv_cb.c.
+/// A program that `salloc` started on the login node. With children on both nodes mpiexec itself fails from 4.2 on,
+/// when a second proxy comes from one node: HYD_pmcd_pmiserv_proxy_init_cb in src/pm/hydra/mpiexec/pmiserv_cb.c.
 #[track_caller]
 fn in_an_allocation(mpi: Mpi, two_work: bool) {
     if !mpi.is_here() {
@@ -534,7 +553,8 @@ fn in_an_allocation(mpi: Mpi, two_work: bool) {
     }
     let children = |how, preloaded, count| hosts(mpi, how, preloaded).args(["children", count]);
     let one = || {
-        let report = type_along(children(How::Allocation, Preloaded::Half, "1"));
+        let program = children(How::Allocation, Preloaded::Half, "1");
+        let report = type_along_with(program, "srun");
         check_spawned(&report, "login", &["n2"]);
         check_ended(&report, mpi);
     };
@@ -556,7 +576,7 @@ fn in_an_allocation(mpi: Mpi, two_work: bool) {
     // Two children, by ssh: the way out that 4.2 and later leave.
     let by_ssh = || {
         let program = children(How::Allocation, Preloaded::Half, "2");
-        let report = type_along(program.env("HYDRA_LAUNCHER", "ssh"));
+        let report = type_along_with(program.env("HYDRA_LAUNCHER", "ssh"), "ssh");
         check_spawned(&report, "login", &["n1", "n2"]);
         check_ended(&report, mpi);
     };
@@ -595,7 +615,8 @@ fn a_program_in_an_allocation_of_two_nodes_spawns_onto_them_under_mpich_5_0_2() 
 #[ignore = "make test-cluster runs it"]
 fn a_program_in_a_step_on_one_node_spawns_onto_the_other() {
     side_by_side(&[MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2], |mpi| {
-        let report = type_along(hosts(mpi, How::Step, Preloaded::Everywhere));
+        let program = hosts(mpi, How::Step, Preloaded::Everywhere);
+        let report = type_along_with(program, "srun");
         check_spawned(&report, "n1", &["n2"]);
         check_ended(&report, mpi);
         check_did_not_spawn(&leave_alone(hosts(mpi, How::Step, Preloaded::No), 8));
@@ -606,7 +627,8 @@ fn a_program_in_a_step_on_one_node_spawns_onto_the_other() {
 #[ignore = "make test-cluster runs it"]
 fn a_program_in_an_interactive_step_spawns_onto_the_other_node_and_reads_what_is_typed() {
     side_by_side(&[MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2], |mpi| {
-        let report = type_along(hosts(mpi, How::Interactive, Preloaded::Everywhere));
+        let program = hosts(mpi, How::Interactive, Preloaded::Everywhere);
+        let report = type_along_with(program, "srun");
         check_spawned(&report, "n1", &["n2"]);
         check_ended(&report, mpi);
         let bare = type_along(hosts(mpi, How::Interactive, Preloaded::No).deadline_at_most(10));

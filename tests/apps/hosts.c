@@ -1,6 +1,6 @@
 /*
- * hosts: a program whose children are started on its process manager's hosts. It hears of each on which one it is, reads its
- * stdin to the end, lets the last children go, and ends. What it read goes to $APP_READ byte for byte.
+ * hosts: a program whose children are started on its process manager's hosts. It hears of each on which one it is,
+ * reads its stdin to the end, lets the last children go, and ends. What it read goes to $APP_READ byte for byte.
  *
  * hosts [children N] [times N] [host NAME: asked for in MPI_Info] [crash: the first children crash]
  *       [early: lets the last children go before it reads]
