@@ -26,6 +26,7 @@ test: build ## fetch the MPI libraries into target/mpi (once), then run every te
 	scripts/fetch-mpi4py-tests
 	scripts/fetch-modules || [ $$? = 3 ]
 	scripts/fetch-debian || [ $$? = 3 ]
+	scripts/fetch-preloads || [ $$? = 3 ]
 	$(CARGO) test --locked $(TESTFLAGS)
 
 # Root's, as it makes hosts of namespaces: tests/cluster/three-hosts. It says what it lacks.
@@ -75,7 +76,7 @@ uninstall: ## take that away again
 lint: ## formatting, clippy, shellcheck, the manual page
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	shellcheck scripts/install scripts/fetch-mpi scripts/fetch-mpi4py-tests scripts/fetch-modules scripts/fetch-debian scripts/lint-manual tests/slurm/one-node tests/cluster/three-hosts scripts/benchmarks/commands.sh .ci/run
+	shellcheck scripts/install scripts/fetch-mpi scripts/fetch-mpi4py-tests scripts/fetch-modules scripts/fetch-debian scripts/lint-manual tests/slurm/one-node tests/cluster/three-hosts scripts/benchmarks/commands.sh scripts/fetch-preloads .ci/run
 	scripts/lint-manual scripts/spawnfix.1
 
 clean: ## remove all that was built or fetched

@@ -1,6 +1,8 @@
 """A caller that binds MPI's functions itself, each by dlsym on its own handle, as Julia's ccall and .NET do.
 
 A preloaded MPI_Comm_spawn is never asked for here.
+
+ctypes_spawn.py LIBMPI [deepbind]: with RTLD_DEEPBIND, what libmpi itself calls is not looked up in preloaded libraries either.
 """
 
 import ctypes
@@ -8,7 +10,8 @@ import os
 import sys
 import time
 
-libmpi = ctypes.CDLL(sys.argv[1], mode=os.RTLD_LOCAL | os.RTLD_NOW)
+deepbind = os.RTLD_DEEPBIND if sys.argv[2:] == ["deepbind"] else 0
+libmpi = ctypes.CDLL(sys.argv[1], mode=os.RTLD_LOCAL | os.RTLD_NOW | deepbind)
 COMM_WORLD = ctypes.c_int(0x44000000)  # mpi.h of MPICH and its kin, as the next three
 COMM_SELF = ctypes.c_int(0x44000001)
 COMM_NULL = 0x04000000
