@@ -76,7 +76,7 @@ uninstall: ## take that away again
 lint: ## formatting, clippy, shellcheck, the manual page
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	shellcheck scripts/install scripts/fetch-mpi scripts/fetch-mpi4py-tests scripts/fetch-modules scripts/fetch-debian scripts/lint-manual tests/slurm/one-node tests/cluster/three-hosts scripts/benchmarks/commands.sh scripts/fetch-preloads .ci/run
+	shellcheck scripts/cross scripts/install scripts/fetch-mpi scripts/fetch-mpi4py-tests scripts/fetch-modules scripts/fetch-debian scripts/lint-manual tests/slurm/one-node tests/cluster/three-hosts scripts/benchmarks/commands.sh scripts/fetch-preloads .ci/run
 	scripts/lint-manual scripts/spawnfix.1
 
 clean: ## remove all that was built or fetched
