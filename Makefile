@@ -12,7 +12,7 @@ HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')
 TARGETS ?= $(HOST)
 PICTURE ?= scripts/demo.svg
 
-.PHONY: help build test soak test-cluster demo picture shell bench test-wheel wheel dist install uninstall lint clean
+.PHONY: help build test soak test-cluster demo picture shell bench test-wheel wheel dist deb install uninstall lint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -40,7 +40,7 @@ soak: build ## a thousand spawns, hundreds of programs, while someone types; hal
 
 test-wheel: build ## the wheel and the tarball, on Debian 11 and 13: needs root, and debootstrap
 	scripts/fetch-debian --pip
-	scripts/package $(HOST)
+	scripts/package --wheel --tarball --deb $(HOST)
 	$(CARGO) test --locked --test wheel -- --ignored
 
 demo: build ## the story on a pseudo-terminal, without and with the library
@@ -65,6 +65,9 @@ wheel: build ## a wheel for pip, in target/dist
 
 dist: build ## a tarball of what is installed, in target/dist
 	scripts/package --tarball $(TARGETS)
+
+deb: build ## a package for Debian and its kin, in target/dist
+	scripts/package --deb $(TARGETS)
 
 # These build nothing: root, who installs, may have no cargo. PREFIX, LIBDIR and DESTDIR reach the script as variables.
 install: ## copy what was built to PREFIX=/usr/local (LIBDIR=PREFIX/lib), under DESTDIR=

@@ -312,3 +312,32 @@ fn the_tarball_works_where_it_is_unpacked() {
             .current_dir(target().join("dist")),
     );
 }
+
+#[test]
+#[ignore = "make test-wheel"]
+fn debians_package_is_installed_works_and_goes() {
+    let root = target().join("debian/bullseye-pip");
+    let package = made("_amd64.deb");
+    let there = root.join("package.deb");
+    fs::copy(&package, &there).expect("there is room");
+    let dpkg = |words: &[&str]| output(Command::new("chroot").arg(&root).arg("dpkg").args(words));
+    dpkg(&["--install", "/package.deb"]);
+    let scratch = tempfile::tempdir().expect("there is a place for temporary files");
+    let words = inside(
+        ROOTS[0],
+        scratch.path(),
+        "LD_PRELOAD=libspawnfix.so",
+        &["spawnfix", "--check", "true"],
+    );
+    let checked = Command::new("unshare").args(words).output();
+    dpkg(&["--purge", "spawnfix"]);
+    fs::remove_file(there).expect("it was copied");
+    let checked = checked.expect("it starts");
+    let said = String::from_utf8_lossy(&checked.stdout) + String::from_utf8_lossy(&checked.stderr);
+    assert!(said.contains("loads      yes"), "{said}");
+    assert!(!said.contains("cannot be preloaded"), "{said}");
+    assert!(
+        !root.join("usr/lib/libspawnfix.so").exists(),
+        "dpkg --purge leaves it"
+    );
+}
