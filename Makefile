@@ -12,7 +12,7 @@ HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')
 TARGETS ?= $(HOST)
 PICTURE ?= scripts/demo.svg
 
-.PHONY: help build test soak test-cluster demo picture shell bench test-wheel wheel dist deb install uninstall lint clean
+.PHONY: help build test fuzz soak test-cluster demo picture shell bench test-wheel wheel dist deb install uninstall lint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ test-wheel: build ## the wheel and the tarball, on Debian 11 and 13: needs root,
 	scripts/fetch-debian --pip
 	scripts/package --wheel --tarball --deb $(HOST)
 	$(CARGO) test --locked --test wheel -- --ignored
+
+fuzz: ## a million cases for each of what reads words from outside (CASES=); cargo-fuzz is fetched into target (once)
+	scripts/fuzz $(CASES)
 
 demo: build ## the story on a pseudo-terminal, without and with the library
 	scripts/fetch-mpi mpich-4.2.3
@@ -78,8 +81,9 @@ uninstall: ## take that away again
 
 lint: ## formatting, clippy, shellcheck, the manual page
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	shellcheck scripts/cross scripts/install scripts/fetch-mpi scripts/fetch-mpi4py-tests scripts/fetch-modules scripts/fetch-debian scripts/lint-manual tests/slurm/one-node tests/cluster/three-hosts scripts/benchmarks/commands.sh scripts/fetch-preloads .ci/run
+	shellcheck scripts/cross scripts/install scripts/fetch-mpi scripts/fetch-mpi4py-tests scripts/fetch-modules scripts/fetch-debian scripts/lint-manual tests/slurm/one-node tests/cluster/three-hosts scripts/benchmarks/commands.sh scripts/fetch-preloads scripts/fuzz .ci/run
 	scripts/lint-manual scripts/spawnfix.1
 
 clean: ## remove all that was built or fetched

@@ -218,7 +218,7 @@ fn own_file(path: &mut PathBuffer) -> Option<()> {
 /// Where the file's path is in this line of /proc/PID/maps (proc(5)), if it is mapped at this address. After an update,
 /// the file that was loaded is gone, and " (deleted)" stands behind its path: the new one is in its place.
 #[cfg(target_os = "linux")]
-fn file_at(line: &[u8], address: usize) -> Option<std::ops::Range<usize>> {
+pub fn file_at(line: &[u8], address: usize) -> Option<std::ops::Range<usize>> {
     let number = |text: &[u8]| usize::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok();
     let dash = line.iter().position(|&byte| byte == b'-')?;
     let blank = line.iter().position(|&byte| byte == b' ')?;

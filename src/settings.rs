@@ -170,7 +170,7 @@ impl Name {
 
 impl Settings {
     /// What [`parse`] makes these settings of.
-    fn to_words(&self) -> Vec<CString> {
+    pub fn to_words(&self) -> Vec<CString> {
         let guard = match self.guard {
             GuardSetting::Auto => "auto",
             GuardSetting::Launch => "launch",
@@ -275,23 +275,26 @@ fn secure_execution() -> bool {
     #[cfg(target_os = "linux")]
     {
         // getauxval(3) would be one more version of glibc's symbols to compare, in every process.
-        const WORD: usize = size_of::<usize>();
-        let Ok(vector) = std::fs::read("/proc/self/auxv") else {
-            return true;
-        };
-        let words = vector.chunks_exact(WORD).map(|word| {
-            let mut bytes = [0; WORD];
-            bytes.copy_from_slice(word);
-            usize::from_ne_bytes(bytes)
-        });
-        let words: Vec<usize> = words.collect();
-        words
-            .chunks_exact(2)
-            .any(|entry| entry[0] == libc::AT_SECURE as usize && entry[1] != 0)
+        std::fs::read("/proc/self/auxv").map_or(true, |vector| is_secure(&vector))
     }
     #[cfg(not(target_os = "linux"))]
     // SAFETY: issetugid has no arguments and only asks the kernel.
     return unsafe { issetugid() } != 0;
+}
+
+/// What an auxiliary vector (proc(5): /proc/PID/auxv) says of it.
+#[cfg(target_os = "linux")]
+pub fn is_secure(vector: &[u8]) -> bool {
+    const WORD: usize = size_of::<usize>();
+    let words = vector.chunks_exact(WORD).map(|word| {
+        let mut bytes = [0; WORD];
+        bytes.copy_from_slice(word);
+        usize::from_ne_bytes(bytes)
+    });
+    let words: Vec<usize> = words.collect();
+    words
+        .chunks_exact(2)
+        .any(|entry| entry[0] == libc::AT_SECURE as usize && entry[1] != 0)
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -34,7 +34,8 @@ pub fn read(file: &Path) -> io::Result<Binary> {
     Ok(of_bytes(&fs::read(file)?))
 }
 
-fn of_bytes(bytes: &[u8]) -> Binary {
+/// What these bytes of a file are.
+pub fn of_bytes(bytes: &[u8]) -> Binary {
     let elf = match FileKind::parse(bytes) {
         Ok(FileKind::Elf32) => of_elf::<elf::FileHeader32<Endianness>>(bytes),
         Ok(FileKind::Elf64) => of_elf::<elf::FileHeader64<Endianness>>(bytes),

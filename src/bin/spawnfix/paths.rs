@@ -90,7 +90,8 @@ fn first_bytes(file: &Path) -> Vec<u8> {
     start
 }
 
-fn interpreter_in(
+/// The same for a script that starts so.
+pub fn interpreter_in(
     start: &[u8],
     find: impl FnOnce(&OsStr) -> Option<PathBuf>,
 ) -> Option<Vec<OsString>> {

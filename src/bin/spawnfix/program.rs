@@ -72,7 +72,7 @@ impl Program {
 
 /// libmpi.so.12, libmpich.so.12, libmpi.12.dylib, libmpi_abi.so.0, Cray's libmpi_gnu.so.12, a wheel's
 /// libmpi-d26c8c51.so.12.
-fn is_libmpi(name: &[u8]) -> bool {
+pub fn is_libmpi(name: &[u8]) -> bool {
     let rest = name.strip_prefix(b"libmpi").unwrap_or_default();
     let rest = rest.strip_prefix(b"ch").unwrap_or(rest);
     let kin = [
@@ -89,7 +89,7 @@ fn is_libmpi(name: &[u8]) -> bool {
 }
 
 #[cfg(target_os = "linux")]
-mod system {
+pub mod system {
     use std::ffi::{OsStr, OsString};
     use std::fs;
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -108,8 +108,12 @@ mod system {
     }
 
     pub fn arguments(pid: Pid) -> Vec<OsString> {
-        let line = fs::read(proc(pid, "cmdline")).unwrap_or_default();
-        let line = line.strip_suffix(b"\0").unwrap_or(&line);
+        words_of(&fs::read(proc(pid, "cmdline")).unwrap_or_default())
+    }
+
+    /// The words of a `cmdline`.
+    pub fn words_of(line: &[u8]) -> Vec<OsString> {
+        let line = line.strip_suffix(b"\0").unwrap_or(line);
         let words = line.split(|&byte| byte == 0);
         words
             .map(|word| OsString::from_vec(word.to_vec()))
@@ -130,7 +134,11 @@ mod system {
 
     /// The files that it has mapped.
     pub fn files(pid: Pid) -> Vec<PathBuf> {
-        let maps = fs::read(proc(pid, "maps")).unwrap_or_default();
+        files_of(&fs::read(proc(pid, "maps")).unwrap_or_default())
+    }
+
+    /// The files of a `maps`.
+    pub fn files_of(maps: &[u8]) -> Vec<PathBuf> {
         let files = maps.split(|&byte| byte == b'\n').filter_map(|line| {
             let start = line.iter().position(|&byte| byte == b'/')?;
             Some(Path::new(OsStr::from_bytes(&line[start..])).to_owned())

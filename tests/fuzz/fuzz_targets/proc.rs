@@ -1,0 +1,84 @@
+//! What /proc says, and the first line of a script: the first byte says which.
+#![no_main]
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use libfuzzer_sys::fuzz_target;
+use procfs::FromRead;
+use spawnfix_fuzz::handover::file_at;
+use spawnfix_fuzz::paths::interpreter_in;
+use spawnfix_fuzz::program::{is_libmpi, system};
+use spawnfix_fuzz::settings::is_secure;
+use spawnfix_fuzz::shell::shell;
+use spawnfix_fuzz::stdio::Stdin;
+
+fuzz_target!(|input: &[u8]| {
+    let Some((which, text)) = input.split_first() else {
+        return;
+    };
+    match which {
+        b'c' => {
+            // cmdline: its words are what is between the zeroes; and who is a shell.
+            let words = system::words_of(text);
+            let joined = words.join(OsStr::from_bytes(b"\0"));
+            assert_eq!(joined.as_bytes(), text.strip_suffix(b"\0").unwrap_or(text));
+            for stdin in [Stdin::Terminal, Stdin::File] {
+                if let Some(word) = shell(&words, stdin) {
+                    assert!(words.iter().any(|known| {
+                        let known = known.as_bytes();
+                        memchr::memmem::find(known, word.as_bytes()).is_some()
+                    }));
+                }
+            }
+        }
+        b'm' => {
+            // maps: every file is the end of a line; the library's own is without what an update leaves behind it.
+            for file in system::files_of(text) {
+                let bytes = file.as_os_str().as_bytes();
+                assert!(bytes.starts_with(b"/") && !bytes.contains(&b'\n'));
+                is_libmpi(file.file_name().unwrap_or_default().as_bytes());
+            }
+            for line in text.split(|&byte| byte == b'\n') {
+                for address in [0, 0x7f12_3456_7890, usize::MAX] {
+                    if let Some(range) = file_at(line, address) {
+                        let path = &line[range.clone()];
+                        assert!(path.starts_with(b"/"));
+                        assert!([&b""[..], b" (deleted)"].contains(&&line[range.end..]));
+                    }
+                }
+            }
+        }
+        b'a' => {
+            // auxv: AT_SECURE is 23 (getauxval(3)).
+            let words = text.chunks_exact(16).map(|entry| {
+                let (key, value) = entry.split_at(8);
+                let number = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().expect("8 bytes"));
+                (number(key), number(value))
+            });
+            if size_of::<usize>() == 8 {
+                assert_eq!(
+                    is_secure(text),
+                    words
+                        .into_iter()
+                        .any(|(key, value)| key == 23 && value != 0)
+                );
+            }
+        }
+        b's' => {
+            // stat, by the crate that reads it for us.
+            if let Ok(stat) = procfs::process::Stat::from_read(text) {
+                let _ = stat.state();
+            }
+        }
+        _ => {
+            // A script: its interpreter is the first of its words, or what env would run.
+            let found = interpreter_in(text, |name| Some(PathBuf::from("/found").join(name)));
+            if let Some(words) = found {
+                assert!(text.starts_with(b"#!") && !words.is_empty());
+                assert!(!words.iter().any(|word| word.as_bytes().contains(&b'\n')));
+            }
+        }
+    }
+});

@@ -1,0 +1,41 @@
+//! What reads words from outside, as the fuzzer reaches it: the modules of library and program themselves.
+
+#![allow(dead_code, missing_docs)]
+
+#[path = "../../../src/bin/spawnfix/binary.rs"]
+pub mod binary;
+#[path = "../../../src/guard.rs"]
+mod guard;
+#[path = "../../../src/handover.rs"]
+pub mod handover;
+#[path = "../../../src/launch.rs"]
+pub mod launch;
+#[path = "../../../src/logging.rs"]
+mod logging;
+#[path = "../../../src/mpi.rs"]
+pub mod mpi;
+#[path = "../../../src/bin/spawnfix/paths.rs"]
+pub mod paths;
+#[path = "../../../src/bin/spawnfix/pmi.rs"]
+pub mod pmi;
+#[path = "../../../src/bin/spawnfix/preload.rs"]
+pub mod preload;
+#[path = "../../../src/bin/spawnfix/program.rs"]
+pub mod program;
+#[path = "../../../src/settings.rs"]
+pub mod settings;
+#[path = "../../../src/bin/spawnfix/shell.rs"]
+pub mod shell;
+#[path = "../../../src/stdio.rs"]
+pub mod stdio;
+
+/// As in the program.
+fn shown(word: &(impl AsRef<std::ffi::OsStr> + ?Sized)) -> logging::Escaped<'_> {
+    use std::os::unix::ffi::OsStrExt;
+    logging::Escaped(word.as_ref().as_bytes())
+}
+
+/// Whether this text can neither drive a terminal nor begin a line of its own.
+pub fn is_plain(text: &str) -> bool {
+    !text.chars().any(char::is_control)
+}
