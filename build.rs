@@ -36,10 +36,19 @@ fn main() {
     println!("cargo:rustc-check-cfg=cfg(no_start_files)");
     let target = |key: &str| env::var(format!("CARGO_CFG_TARGET_{key}")).unwrap_or_default();
     if target("VENDOR") == "apple" {
-        // libmpi is the program's to bring: `real!` in hooks.rs. For the unit tests' program, too.
-        for name in ["_MPI_Comm_spawn", "_MPI_Comm_spawn_multiple"] {
-            println!("cargo:rustc-link-arg=-Wl,-U,{name}");
+        // libmpi is the program's to bring: `real!` in hooks.rs. For the unit tests' program, too. Apple's linker takes
+        // the names; zig's only takes all or nothing, so tests/macos.rs looks at what else came to be looked up like that.
+        if links(&["-Wl,-U,_MPI_Comm_spawn"]) {
+            for name in ["_MPI_Comm_spawn", "_MPI_Comm_spawn_multiple"] {
+                println!("cargo:rustc-link-arg=-Wl,-U,{name}");
+            }
+        } else {
+            println!("cargo:rustc-link-arg=-Wl,-undefined,dynamic_lookup");
         }
+        // The libc crate asks for libiconv, which nothing here calls. And the library is loaded by its file's name: by
+        // default it would give the name that it had in the builder's directory.
+        println!("cargo:rustc-link-arg=-Wl,-dead_strip_dylibs");
+        link(&["-Wl,-install_name,@rpath/libspawnfix.dylib"]);
     }
     if target("OS") != "linux" {
         return;
@@ -137,7 +146,7 @@ fn compiler() -> Command {
 /// Whether the compiler that rustc links with takes these arguments.
 fn links(arguments: &[&str]) -> bool {
     let status = compiler()
-        .args(["-shared", "-nostdlib", "-x", "c", "/dev/null", "-o"])
+        .args(["-shared", "-x", "c", "/dev/null", "-o"])
         .arg(out("probe.so"))
         .args(arguments)
         .stderr(Stdio::null())
