@@ -17,6 +17,11 @@ PICTURE ?= scripts/demo.svg
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
+.PHONY: help build test check-macos demo picture shell bench install uninstall lint clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+
 build: ## build target/release/libspawnfix.so (.dylib on macOS) and target/release/spawnfix
 	$(CARGO) build --release --locked
 
@@ -45,6 +50,11 @@ test-wheel: build ## the wheel and the tarball, on Debian 11 and 13: needs root,
 
 fuzz: ## a million cases for each of what reads words from outside (CASES=); cargo-fuzz is fetched into target (once)
 	scripts/fuzz $(CASES)
+
+check-macos: ## cross-compile for macOS, and hold what comes out against what its dynamic linker asks for
+	scripts/cross aarch64-apple-darwin
+	scripts/cross x86_64-apple-darwin
+	$(CARGO) test --locked --test macos -- --ignored
 
 demo: build ## the story on a pseudo-terminal, without and with the library
 	scripts/fetch-mpi mpich-4.2.3
