@@ -12,15 +12,10 @@ HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')
 TARGETS ?= $(HOST)
 PICTURE ?= scripts/demo.svg
 
-.PHONY: help build test fuzz soak test-cluster demo picture shell bench test-wheel wheel dist deb install uninstall lint clean
+.PHONY: help build test test-cluster test-wheel check-macos soak fuzz demo picture shell bench wheel dist deb install uninstall lint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
-
-.PHONY: help build test check-macos demo picture shell bench install uninstall lint clean
-
-help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 build: ## build target/release/libspawnfix.so (.dylib on macOS) and target/release/spawnfix
 	$(CARGO) build --release --locked
