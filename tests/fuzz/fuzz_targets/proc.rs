@@ -1,4 +1,4 @@
-//! What /proc says, and the first line of a script: the first byte says which.
+//! What /proc says, but for `stat`, which the crate procfs reads and takes as the kernel writes it; and the first line of a script: the first byte says which.
 #![no_main]
 
 use std::ffi::OsStr;
@@ -6,7 +6,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use libfuzzer_sys::fuzz_target;
-use procfs::FromRead;
 use spawnfix_fuzz::handover::file_at;
 use spawnfix_fuzz::paths::interpreter_in;
 use spawnfix_fuzz::program::{is_libmpi, system};
@@ -64,16 +63,6 @@ fuzz_target!(|input: &[u8]| {
                         .into_iter()
                         .any(|(key, value)| key == 23 && value != 0)
                 );
-            }
-        }
-        b's' => {
-            // stat, by the crate that reads it for us. It panics where `)` comes before `(`, which the kernel never
-            // writes (do_task_stat in fs/proc/array.c), whatever the program calls itself.
-            let place = |wanted| text.iter().position(|&byte| byte == wanted);
-            if place(b'(').is_some_and(|open| place(b')').is_some_and(|close| open < close)) {
-                if let Ok(stat) = procfs::process::Stat::from_read(text) {
-                    let _ = stat.state();
-                }
             }
         }
         _ => {
