@@ -25,13 +25,14 @@ const LINE: Duration = Duration::from_millis(10);
 /// What a terminal keeps for a reader is 4 KB (N_TTY_BUF_SIZE in Linux's tty.h): someone who is not read stops typing.
 const AHEAD: usize = 2000;
 /// How long what a spawn had needed may take to end. mpiexec takes its time on a busy machine.
-const SETTLING: Duration = Duration::from_secs(5);
+const SETTLING: Duration = Duration::from_secs(15);
 
-/// How often.
+/// How often, for each MPI, in a shell and not.
 struct Counts {
     spawns: usize,
+    /// One after the other.
     programs: usize,
-    /// At the same time.
+    /// Of eight programs each.
     groups: usize,
     children: usize,
     seconds: u64,
@@ -41,14 +42,14 @@ fn counts() -> Counts {
     match env::var_os("SPAWNFIX_SOAK").is_some_and(|value| value == "long") {
         true => Counts {
             spawns: 1000,
-            programs: 200,
-            groups: 25,
+            programs: 50,
+            groups: 7,
             children: 64,
             seconds: 1200,
         },
         false => Counts {
             spawns: 32,
-            programs: 10,
+            programs: 5,
             groups: 1,
             children: 16,
             seconds: 60,
@@ -138,17 +139,15 @@ fn spawnfixes(session: &Session) -> Vec<u32> {
         .collect()
 }
 
-/// What the program holds, and what its agent and bridge: once nothing changes any more.
-fn held_by(session: &Session) -> (Held, Held) {
+/// What the program holds, and what its agent does, or agent and bridge: once there are no more than these processes.
+fn held_by(session: &Session, processes: usize) -> (Held, Held) {
     let limit = Instant::now() + SETTLING;
-    let mut before = None;
     loop {
         thread::sleep(Duration::from_millis(300));
-        let now = (session.others().len(), spawnfixes(session));
-        if before.as_ref() == Some(&now) || Instant::now() > limit {
-            return (held(&[session.pid()]), held(&now.1));
+        let serving = spawnfixes(session);
+        if serving.len() <= processes || Instant::now() > limit {
+            return (held(&[session.pid()]), held(&serving));
         }
-        before = Some(now);
     }
 }
 
@@ -201,8 +200,20 @@ fn soak(mpi: Mpi, spawns: usize, library: bool) -> Program {
         .deadline(counts().seconds)
 }
 
+/// What is done while a program spawns.
+#[derive(Clone, Copy, PartialEq)]
+enum Watch {
+    /// Someone types.
+    Typing,
+    /// Someone looks what it holds.
+    Looking,
+    /// Both, and so many processes serve it between its spawns.
+    Both(usize),
+}
+
 /// Types until the program has done with spawning, and as long as it is read.
-fn type_along(program: Program, types: bool) -> Seen {
+fn type_along(program: Program, watch: Watch) -> Seen {
+    let types = watch != Watch::Looking;
     let started = Instant::now();
     let mut session = program.start();
     let mut seen = Vec::new();
@@ -220,7 +231,11 @@ fn type_along(program: Program, types: bool) -> Seen {
         let mark = format!("held={}", seen.len() + 1);
         let reported = fs::read_to_string(session.dir().join("report")).unwrap_or_default();
         if reported.lines().any(|line| line == mark) {
-            seen.push(held_by(&session));
+            seen.push(match watch {
+                Watch::Typing => Default::default(),
+                Watch::Looking => held_by(&session, 0),
+                Watch::Both(processes) => held_by(&session, processes),
+            });
             took = started.elapsed();
             let go = session.dir().join(format!("go{}", seen.len()));
             File::create(go).expect("the directory is ours");
@@ -264,7 +279,7 @@ fn check_cured(seen: &Seen, spawns: usize, children: usize) {
 #[track_caller]
 fn check_disease(mpi: Mpi) {
     if mpi.disease == Disease::Killed {
-        let sick = type_along(soak(mpi, 32, false).deadline(20), true).report;
+        let sick = type_along(soak(mpi, 32, false).deadline(20), Watch::Typing).report;
         sick.check(
             sick.signal() == Some(libc::SIGKILL),
             "without the library it is killed",
@@ -286,7 +301,7 @@ fn without(mpi: Mpi) -> (u64, u64) {
         Some((growth.parse().ok()?, seconds.parse().ok()?))
     });
     known.unwrap_or_else(|| {
-        let bare = type_along(soak(mpi, spawns, false).stdin(Stdin::Null), false);
+        let bare = type_along(soak(mpi, spawns, false).stdin(Stdin::Null), Watch::Looking);
         bare.report.check(
             bare.report.code() == Some(0) && bare.report.count("spawned") == spawns,
             "without the library and without a stdin it spawns as often",
@@ -304,7 +319,9 @@ fn many_spawns(mpi: Mpi, shell: &str) {
     let spawns = counts().spawns;
     let (libmpis, took) = without(mpi);
     let program = soak(mpi, spawns, true).env("SPAWNFIX_INTERACTIVE", shell);
-    let seen = type_along(program, true);
+    // In a shell each spawn's job ends with its children; in any other program all spawns share one, and its bridge.
+    let processes = if shell == "1" { 1 } else { 2 };
+    let seen = type_along(program, Watch::Both(processes));
     check_cured(&seen, spawns, 1);
     let lines = seen.lines();
     seen.report
@@ -319,8 +336,10 @@ fn many_spawns(mpi: Mpi, shell: &str) {
         mpi.name,
         seen.took.as_secs_f64(),
     ));
-    seen.report
-        .check(served.processes > 0, "there is an agent to be seen");
+    seen.report.check(
+        served.processes == processes,
+        "the agent is there, and its bridge where jobs are shared",
+    );
     // What libmpi takes by itself varies from run to run.
     let libmpis = libmpis + libmpis / 10;
     check_flat(&seen.report, "the program", first, last, libmpis);
@@ -364,7 +383,7 @@ fn programs(mpi: Mpi, shell: &str, count: usize, at_a_time: usize) -> usize {
                 .map(|_| {
                     scope.spawn(|| {
                         let program = soak(mpi, 1, true).env("SPAWNFIX_INTERACTIVE", shell);
-                        let seen = type_along(program, true);
+                        let seen = type_along(program, Watch::Typing);
                         check_cured(&seen, 1, 1);
                         seen.lines()
                     })
@@ -380,7 +399,7 @@ fn programs(mpi: Mpi, shell: &str, count: usize, at_a_time: usize) -> usize {
 fn many_programs_one_after_the_other() {
     for mpi in that_are_here(&[MPICH_4_2_3, MPICH_5_0_2]) {
         for shell in ["0", "1"] {
-            let count = counts().programs / 2;
+            let count = counts().programs;
             let lines = programs(mpi, shell, count, 1);
             figure(&format!(
                 "{}, SPAWNFIX_INTERACTIVE={shell}: {count} programs one after the other, {lines} lines typed and read",
@@ -412,7 +431,7 @@ fn many_children_at_once() {
             let program = soak(mpi, 1, true)
                 .args(["children".to_owned(), children.to_string()])
                 .env("SPAWNFIX_INTERACTIVE", shell);
-            let seen = type_along(program, true);
+            let seen = type_along(program, Watch::Typing);
             check_cured(&seen, 1, children);
             figure(&format!(
                 "{}, SPAWNFIX_INTERACTIVE={shell}: {children} children at once, {} lines typed and read",
