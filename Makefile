@@ -15,7 +15,7 @@ PICTURE ?= scripts/demo.svg
 .PHONY: help build test test-cluster test-wheel check-macos soak fuzz demo picture shell bench wheel dist deb install uninstall lint clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 build: ## build target/release/libspawnfix.so (.dylib on macOS) and target/release/spawnfix
 	$(CARGO) build --release --locked
