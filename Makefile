@@ -12,7 +12,7 @@ HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')
 TARGETS ?= $(HOST)
 PICTURE ?= scripts/demo.svg
 
-.PHONY: help build test test-cluster test-wheel check-macos soak fuzz demo picture shell bench wheel dist deb install uninstall lint clean
+.PHONY: help build test test-cluster test-wheel test-aarch64 check-macos soak fuzz demo picture shell bench wheel dist deb install uninstall lint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,11 @@ check-macos: ## cross-compile for macOS, and hold what comes out against what it
 	scripts/cross x86_64-apple-darwin
 	$(CARGO) test --locked --test macos -- --ignored
 
+test-aarch64: ## cross-compile for arm64, and test that under emulation, in a Debian of its own
+	scripts/fetch-aarch64
+	scripts/cross aarch64-unknown-linux-gnu
+	$(CARGO) test --locked --test aarch64 -- --ignored
+
 demo: build ## the story on a pseudo-terminal, without and with the library
 	scripts/fetch-mpi mpich-4.2.3
 	$(PYTHON) scripts/demo.py $(LIB)
@@ -88,7 +93,8 @@ lint: ## formatting, clippy, shellcheck, the manual page
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	shellcheck scripts/cross scripts/install scripts/fetch-mpi scripts/fetch-mpi4py-tests scripts/fetch-modules scripts/fetch-debian scripts/lint-manual tests/slurm/one-node tests/cluster/three-hosts scripts/benchmarks/commands.sh scripts/fetch-preloads scripts/fuzz .ci/run
+	shellcheck scripts/cross scripts/fetch-* scripts/fuzz scripts/install scripts/lint-manual scripts/benchmarks/commands.sh \
+		tests/aarch64/inside tests/cluster/three-hosts tests/slurm/one-node .ci/run
 	scripts/lint-manual scripts/spawnfix.1
 
 clean: ## remove all that was built or fetched

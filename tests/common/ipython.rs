@@ -1,6 +1,7 @@
 //! IPython's full prompt, on a terminal that answers the prompt's questions as a terminal does.
 
 use std::ffi::OsString;
+use std::fs;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -253,6 +254,15 @@ impl IPython {
     pub fn reported_within(&mut self, patience: Duration, name: &str, times: usize) -> bool {
         self.wait(Instant::now() + patience, |shell| {
             shell.reports(name) >= times
+        })
+    }
+
+    /// Waits until the log says this so often. False: it ended, or that did not come in time.
+    pub fn logged_within(&mut self, patience: Duration, text: &str, times: usize) -> bool {
+        let log = self.session.dir().join("log");
+        self.wait(Instant::now() + patience, |_| {
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            log.matches(text).count() >= times
         })
     }
 
