@@ -134,7 +134,17 @@ fn what_is_wrong_is_found() {
         found("minimum is macOS 12.0", &|bad| {
             bad[image.minimum_at + 2] = 12
         });
-        found("page 1 of the code", &|bad| bad[image.page_size + 1] ^= 1);
+        if image.cputype == macho::CPU_TYPE_ARM64 {
+            found("is not signed", &|bad| {
+                let command = |command: u32| [command.to_le_bytes(), 16u32.to_le_bytes()].concat();
+                replace(
+                    bad,
+                    &command(macho::LC_CODE_SIGNATURE),
+                    &command(macho::LC_DATA_IN_CODE),
+                );
+            });
+            found("page 1 of the code", &|bad| bad[image.page_size + 1] ^= 1);
+        }
     }
 }
 
@@ -280,6 +290,7 @@ struct Range {
 /// What dyld reads of a file.
 #[derive(Default)]
 struct Image {
+    cputype: u32,
     filetype: u32,
     flags: u32,
     libraries: Vec<String>,
@@ -306,6 +317,7 @@ impl Image {
         let header = MachHeader64::<LittleEndian>::parse(data, 0).expect("a Mach-O file");
         let endian = LittleEndian;
         let mut image = Image {
+            cputype: header.cputype(endian),
             filetype: header.filetype(endian),
             flags: header.flags(endian),
             ..Image::default()
@@ -318,6 +330,8 @@ impl Image {
             .load_commands(endian, data, 0)
             .expect("load commands");
         while let Some(command) = commands.next().expect("a load command") {
+            let start = at;
+            at += command.cmdsize() as usize;
             match command.variant().expect("a load command of a known form") {
                 LoadCommandVariant::Segment64(segment, sections) => {
                     image.segments.push(Range {
@@ -327,6 +341,9 @@ impl Image {
                         offset: segment.fileoff.get(endian) as usize,
                         ..Range::default()
                     });
+                    if segment.nsects(endian) == 0 {
+                        continue; // object (0.37) takes no sections for an error
+                    }
                     for section in segment.sections(endian, sections).expect("sections") {
                         image.sections.push(Range {
                             segment: string(section.segment_name()),
@@ -353,7 +370,7 @@ impl Image {
                     let minimum = build.minos.get(endian); // xxxx.yy.zz
                     image.platform = build.platform.get(endian);
                     image.minimum = (minimum >> 16, minimum >> 8 & 0xff);
-                    image.minimum_at = at + 12;
+                    image.minimum_at = start + 12;
                 }
                 LoadCommandVariant::Symtab(table) => {
                     let table = table.symbols::<MachHeader64<_>, _>(endian, data);
@@ -379,7 +396,6 @@ impl Image {
                 }
                 _ => {}
             }
-            at += command.cmdsize() as usize;
         }
         let info = fixups.expect("LC_DYLD_INFO");
         let part = |offset: object::U32<_>, size: object::U32<_>| {
@@ -435,7 +451,7 @@ impl Image {
         for page in &self.bad_pages {
             wrong.push(format!("page {page} of the code is not what was signed"));
         }
-        if self.page_size == 0 {
+        if self.page_size == 0 && self.cputype == macho::CPU_TYPE_ARM64 {
             wrong.push("it is not signed".to_owned());
         }
         wrong
