@@ -187,7 +187,7 @@ fn crash_in_one_line(kind: Kind, program: Program, how: &str) -> Report {
         _ => "time.sleep",
     };
     shell.type_on(&format!(
-        "{}; spawn(); ask(); crash('{how}'); {sleep}(4); report('lived'); {}",
+        "{}; spawn(); ask(); crash('{how}'); {sleep}(10); report('lived'); {}",
         kind.words(),
         kind.way_out(false)
     ));

@@ -153,7 +153,7 @@ def crashed(ways):
     begin(kernel)
     for how in ways:
         # Longer than a launcher takes to kill it.
-        alive = kernel.run(f"crash('{how}')", "crash") and kernel.run("time.sleep(4)", "rest")
+        alive = kernel.run(f"crash('{how}')", "crash") and kernel.run("time.sleep(10)", "rest")
         if not alive or not kernel.run("spawn(); ask()", "spawn"):
             break
     kernel.shutdown()
@@ -186,7 +186,7 @@ def notebook():
     import nbformat
     from nbclient import NotebookClient
 
-    cells = ["from shell import *; spawn(); ask()", "crash('segv'); time.sleep(3)", "spawn(); ask(); leave()"]
+    cells = ["from shell import *; spawn(); ask()", "crash('segv'); time.sleep(6)", "spawn(); ask(); leave()"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     old = others()
     client = NotebookClient(notebook, config=CONFIG, timeout=PATIENCE, kernel_name=NAME)

@@ -9,6 +9,6 @@ from shell import ask, crash, report, spawn
 spawn()
 ask()
 crash(sys.argv[1])
-time.sleep(4)  # longer than a launcher takes to kill it
+time.sleep(10)  # longer than a launcher takes to kill it
 report("lived")
 os._exit(0)  # Intel's MPI_Finalize waits for ever for a child that crashed
