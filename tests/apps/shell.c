@@ -168,6 +168,8 @@ int main(int argc, char **argv)
         ssize_t count = read(fd, line, sizeof line - 1);
         if (count < 0 && errno == EINTR)
             continue;
+        if (count <= 0)
+            sleep(1); /* of a terminal that was closed the signal comes, too, from the end of bash */
         line[count > 0 ? count : 0] = 0;
         goes_on = count > 0 && obey(line);
     }
