@@ -124,7 +124,7 @@ fn auditwheel_agrees_with_the_wheels_tag() {
     let said = output(
         Command::new(auditwheel)
             .arg("show")
-            .arg(made("_x86_64.whl")),
+            .arg(made("manylinux_2_17_x86_64.whl")),
     );
     let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
@@ -203,7 +203,7 @@ fn the_wheel_cures(root: &str) {
     let venv = format!("/home/user/venv-{}", std::process::id());
     let here = target().join("debian").join(root).join(&venv[1..]);
     let scratch = tempfile::tempdir().expect("there is a place for temporary files");
-    let wheel = made("_x86_64.whl");
+    let wheel = made("manylinux_2_17_x86_64.whl");
     fs::copy(
         &wheel,
         scratch.path().join(wheel.file_name().expect("a name")),
