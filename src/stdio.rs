@@ -90,7 +90,7 @@ pub fn errno() -> c_int {
 /// Only async-signal-safe calls.
 pub fn isolate() -> Isolation {
     Isolation {
-        stdin: replace_stdin(),
+        stdin: take_stdin(),
         stdout: reopen(libc::STDOUT_FILENO),
         stderr: reopen(libc::STDERR_FILENO),
     }
@@ -142,6 +142,18 @@ pub fn replace_stdin() -> Result<(), c_int> {
         }
     }
     Ok(())
+}
+
+/// The same, in a process that has no use for fd 0 itself: where it may have no more descriptors, fd 0 makes room.
+fn take_stdin() -> Result<(), c_int> {
+    replace_stdin().or_else(|errno| {
+        if errno != libc::EMFILE {
+            return Err(errno);
+        }
+        // SAFETY: fd 0 is this process's own, and is opened anew at once.
+        unsafe { libc::close(libc::STDIN_FILENO) };
+        replace_stdin()
+    })
 }
 
 /// Whether fd 0 is [`NO_STDIN`].
