@@ -22,7 +22,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -44,7 +44,7 @@ use crate::settings::{self, InteractiveSetting, Settings};
 use crate::signals::Signals;
 use crate::stdio;
 use crate::tree;
-use crate::{preload, shell};
+use crate::{patient, preload, shell};
 
 /// How often what sends no word of itself is looked at, while there is such a thing.
 const TICK: Duration = Duration::from_millis(100);
@@ -292,17 +292,21 @@ impl Agent {
         mpi: Option<String>,
         environment: Vec<(OsString, Option<OsString>)>,
     ) -> io::Result<Agent> {
-        let signals = Signals::new()?;
-        let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        connection.set_nodelay(true)?;
-        connection.write_all(b"cmd=singinit authtype=none\n")?;
+        // Whatever is missing: the program waits for just this, and nobody else can tell it that there is nothing.
+        let signals = patient::open(Signals::new, || !program.is_gone())?;
+        let mut connection = patient::open(
+            || TcpStream::connect((Ipv4Addr::LOCALHOST, port)),
+            || !program.is_gone(),
+        )?;
+        let _ = connection.set_nodelay(true);
+        patient::write_all(&mut connection, b"cmd=singinit authtype=none\n")?;
         let mut framer = Framer::default();
         let mut buffer = [0; 1024];
         let greeting = loop {
             if let Some(message) = framer.next().map_err(|_| io::ErrorKind::InvalidData)? {
                 break message;
             }
-            match connection.read(&mut buffer)? {
+            match patient::read(&mut connection, &mut buffer)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 count => framer.push(&buffer[..count]),
             }
@@ -319,7 +323,7 @@ impl Agent {
             .unwrap_or_default()
             .as_micros();
         let info = format!("cmd=singinit_info versionok=yes stdio=no kvsname={name}_{time:x}\n");
-        connection.write_all(info.as_bytes())?;
+        patient::write_all(&mut connection, info.as_bytes())?;
         Ok(Agent {
             program,
             connection: Some(connection),
@@ -430,7 +434,7 @@ impl Agent {
             return;
         };
         let mut buffer = [0; 65536];
-        match connection.read(&mut buffer) {
+        match patient::read(connection, &mut buffer) {
             // The program's children may hold the connection open, and it may close it: only its end counts.
             Ok(0) | Err(_) => self.connection = None,
             Ok(count) => self.framer.push(&buffer[..count]),
@@ -519,7 +523,7 @@ impl Agent {
     fn answer(&mut self, message: &Message) {
         log::trace!("to the program: {}", Escaped(message.bytes()));
         if let Some(connection) = &mut self.connection {
-            if connection.write_all(message.bytes()).is_err() {
+            if patient::write_all(connection, message.bytes()).is_err() {
                 self.connection = None;
             }
         }

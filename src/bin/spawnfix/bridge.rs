@@ -3,15 +3,17 @@
 
 use std::env;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::job::{Address, Greeting, host_name};
+use crate::patient;
 use crate::pmi::{Framer, Message};
 
 /// Runs until the agent hangs up. A bridge that ends before it said `finalize` is, for the process manager, a process that
@@ -51,7 +53,7 @@ fn run() -> io::Result<()> {
         return greet(agent, &address, Greeting::NoManager, since).map(drop);
     };
     // Hydra serves nobody who has not said it, whatever the program said to the agent.
-    manager.write_all(b"cmd=init pmi_version=1 pmi_subversion=1\n")?;
+    patient::write_all(&mut manager, b"cmd=init pmi_version=1 pmi_subversion=1\n")?;
     let greeting = match answer(&mut manager)? {
         message if message.is_failure() => Greeting::NoManager,
         _ => Greeting::Ready(std::process::id()),
@@ -62,6 +64,8 @@ fn run() -> io::Result<()> {
 
 /// How long to go on trying to get through to an agent at whose port there is a crowd.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// And how long to rest in between.
+const REST: Duration = Duration::from_millis(1);
 
 /// Connects to the agent, and shows it the key. Where there is a crowd, the agent may have hung up before it was heard.
 fn connect(address: &Address, since: Instant) -> io::Result<TcpStream> {
@@ -71,12 +75,12 @@ fn connect(address: &Address, since: Instant) -> io::Result<TcpStream> {
             _ => TcpStream::connect((address.host.as_str(), address.port)),
         };
         let shown = connected.and_then(|mut agent| {
-            agent.set_nodelay(true)?;
-            agent.write_all(address.key().as_bytes())?;
+            let _ = agent.set_nodelay(true);
+            patient::write_all(&mut agent, address.key().as_bytes())?;
             Ok(agent)
         });
         match shown {
-            Err(error) if is_hung_up(&error) && since.elapsed() < PATIENCE => {}
+            Err(error) if may_come(&error) && since.elapsed() < PATIENCE => thread::sleep(REST),
             result => return result,
         }
     }
@@ -92,13 +96,20 @@ fn greet(
     let greeting = address.greeting(greeting);
     let rest = &greeting.as_bytes()[address.key().len()..];
     loop {
-        match agent.write_all(rest) {
+        match patient::write_all(&mut agent, rest) {
             Err(error) if is_hung_up(&error) && since.elapsed() < PATIENCE => {
                 agent = connect(address, since)?;
             }
             result => return result.map(|()| agent),
         }
     }
+}
+
+/// Whether another try may get through.
+fn may_come(error: &io::Error) -> bool {
+    is_hung_up(error)
+        || patient::passes(error)
+        || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 fn is_hung_up(error: &io::Error) -> bool {
@@ -122,7 +133,7 @@ fn answer(manager: &mut File) -> io::Result<Message> {
         if let Some(message) = framer.next().map_err(|_| io::ErrorKind::InvalidData)? {
             return Ok(message);
         }
-        match manager.read(&mut buffer)? {
+        match patient::read(manager, &mut buffer)? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             count => framer.push(&buffer[..count]),
         }
@@ -141,23 +152,26 @@ fn pass_on(agent: &mut TcpStream, manager: File) -> io::Result<()> {
             .map(|manager| PollFd::from_borrowed_fd(manager.as_fd(), PollFlags::IN));
         fds.extend(polled);
         match poll(&mut fds, None) {
-            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) if patient::passes(&error.into()) => {
+                thread::sleep(REST);
+                continue;
+            }
             result => result?,
         };
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         if ready[0] {
-            match agent.read(&mut buffer) {
+            match patient::read(agent, &mut buffer) {
                 Ok(0) | Err(_) => return Ok(()),
                 Ok(count) => match &mut manager {
-                    Some(manager) => manager.write_all(&buffer[..count])?,
+                    Some(manager) => patient::write_all(manager, &buffer[..count])?,
                     None => return Ok(()),
                 },
             }
         }
         if let Some(open) = manager.as_mut().filter(|_| ready.get(1) == Some(&true)) {
-            match open.read(&mut buffer) {
+            match patient::read(open, &mut buffer) {
                 Ok(0) | Err(_) => manager = None,
-                Ok(count) => agent.write_all(&buffer[..count])?,
+                Ok(count) => patient::write_all(agent, &buffer[..count])?,
             }
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -18,6 +18,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::launcher::{Candidate, How};
 use crate::logging::Escaped;
+use crate::patient;
 use crate::pmi::{Framer, Message};
 use crate::tree::{self, Process};
 
@@ -352,7 +353,7 @@ impl Job {
     pub fn ask(&mut self, message: Message, asker: Asker) {
         if let Stage::Serving { bridge, .. } = &mut self.stage {
             // If the bridge is gone, that shows when it is read.
-            let _ = bridge.write_all(message.bytes());
+            let _ = patient::write_all(bridge, message.bytes());
             self.answers.push_back(asker);
         } else {
             self.questions.push((message, asker));
@@ -582,7 +583,7 @@ impl Job {
         };
         let mut events = Vec::new();
         let mut buffer = [0; 65536];
-        let count = bridge.read(&mut buffer).unwrap_or(0);
+        let count = patient::read(bridge, &mut buffer).unwrap_or(0);
         framer.push(&buffer[..count]);
         let mut broken = count == 0;
         loop {
@@ -641,6 +642,8 @@ pub fn own_file() -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     const KEY: &str = "0123456789abcdef0123456789abcdef";

@@ -17,6 +17,7 @@ mod launcher;
 mod libproc;
 mod options;
 mod paths;
+mod patient;
 mod pmi;
 mod preload;
 mod processes;
