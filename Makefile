@@ -12,7 +12,7 @@ HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')
 TARGETS ?= $(HOST)
 PICTURE ?= scripts/demo.svg
 
-.PHONY: help build test test-cluster test-wheel test-aarch64 check-macos soak fuzz demo picture shell bench wheel dist deb install uninstall lint clean
+.PHONY: help build test test-cluster test-wheel test-aarch64 test-faults check-macos soak fuzz demo picture shell bench wheel dist deb install uninstall lint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,10 @@ test: build ## fetch the MPI libraries into target/mpi (once), then run every te
 test-cluster: build ## the same on three hosts, by ssh and by Slurm: namespaces of this one; root's; two minutes
 	scripts/fetch-mpi mpich-4.0.3 mpich-4.1.3 mpich-4.2.3 mpich-4.3.2 mpich-5.0.2
 	$(CARGO) test --locked --test cluster -- --ignored
+
+test-faults: build ## system calls of agent and bridge fail in turn, by strace: all of the bridge's, each 15th of the agent's
+	scripts/fetch-mpi mpich-4.2.3 mpich-5.0.2
+	$(CARGO) test --locked --test faults -- --include-ignored --test-threads 1
 
 soak: build ## a thousand spawns, hundreds of programs, while someone types; half an hour
 	scripts/fetch-mpi mpich-4.2.3 mpich-5.0.2

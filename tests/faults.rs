@@ -1,0 +1,421 @@
+//! System calls of agent and bridge fail, one at a time: the spawn works, or it is an MPI error and a message; the program reads
+//! on as if nothing had been.
+//!
+//! strace(1) injects: what is wrong is wrong in one process, once, at a known call. A run without a fault is recorded first,
+//! so that every call of it is known.
+
+#![cfg(target_os = "linux")] // strace
+
+mod common;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::*;
+use tempfile::TempDir;
+
+/// How many programs run at a time: they mostly wait.
+const AT_A_TIME: usize = 6;
+/// How long a spawn may take, with whatever is wrong.
+const SPAWN: Duration = Duration::from_secs(25);
+/// How long anything may outlive the program. It is 2 s, and what a loaded machine adds.
+const OUTLIVES: Duration = Duration::from_secs(4);
+
+/// Whom a fault hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Whom {
+    Agent,
+    Bridge,
+}
+
+impl Whom {
+    fn word(self) -> &'static str {
+        match self {
+            Whom::Agent => "agent",
+            Whom::Bridge => "bridge",
+        }
+    }
+}
+
+/// What may go wrong with a system call, of the errors that its manual page knows.
+fn errors(call: &str) -> &'static [&'static str] {
+    match call {
+        "openat" | "open" => &["EMFILE", "ENFILE", "EINTR", "ENOMEM", "EPERM"],
+        "socket" | "socketpair" | "pipe2" | "accept4" | "accept" | "epoll_create1" | "eventfd2" => {
+            &["EMFILE", "ENFILE", "ENOMEM"]
+        }
+        "pidfd_open" => &["EMFILE", "ENFILE", "ENOMEM"],
+        "dup" | "dup2" | "dup3" => &["EMFILE", "EINTR"],
+        "read" | "recvfrom" | "recvmsg" => &["EINTR", "ENOMEM"],
+        "write" | "sendto" | "sendmsg" => &["EINTR", "ENOMEM", "ENOBUFS"],
+        "poll" | "ppoll" => &["EINTR", "ENOMEM"],
+        "connect" => &["EINTR", "EAGAIN", "EPERM"],
+        "bind" | "listen" | "getsockname" | "setsockopt" | "shutdown" => &["ENOMEM", "EPERM"],
+        "clone" | "clone3" | "fork" | "vfork" => &["EAGAIN", "ENOMEM", "EPERM"],
+        "execve" => &["ENOMEM", "EAGAIN", "EMFILE", "ENFILE", "EPERM"],
+        "wait4" | "waitid" => &["EINTR"],
+        "kill" | "setpgid" => &["EPERM"],
+        "fcntl" => &["EMFILE", "EINTR", "EAGAIN", "EPERM"],
+        "ioctl" => &["EPERM", "EINTR"],
+        "prctl" => &["EPERM"],
+        "mmap" | "mremap" => &["ENOMEM"],
+        "getdents64" | "readlink" | "readlinkat" | "statx" | "newfstatat" | "stat" | "lstat" => {
+            &["ENOMEM"]
+        }
+        _ => &[],
+    }
+}
+
+/// A call of a recorded run: its name, and how many of that name there were with it.
+#[derive(Clone, Debug)]
+struct Step {
+    call: String,
+    nth: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    mpi: Mpi,
+    whom: Whom,
+    fault: Option<String>,
+}
+
+/// What came of a case.
+struct Outcome {
+    report: Report,
+    /// strace's.
+    trace: String,
+    /// How long anything outlived the program.
+    outlived: Duration,
+    took: Duration,
+}
+
+/// Where the library finds, in the agent's place, the program that becomes it under strace.
+fn place() -> PathBuf {
+    static ONCE: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    ONCE.get_or_init(|| {
+        let mut compiler = Command::new("cc");
+        compiler.arg(app("under_strace.c"));
+        let wrapper = build(compiler, "under_strace.c", "faults");
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults");
+        fs::create_dir_all(&place).expect("target/tmp can be written");
+        for (from, to) in [(wrapper, "spawnfix"), (library(), "libspawnfix.so")] {
+            let part = place.join(format!("{to}.{}", std::process::id()));
+            fs::copy(from, &part).expect("target/tmp can be written");
+            fs::rename(&part, place.join(to)).expect("it can be renamed");
+        }
+        place
+    })
+    .clone()
+}
+
+/// strace, or the test says that it skips.
+fn strace_is_here() -> bool {
+    let here = Command::new("strace")
+        .arg("-V")
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !here {
+        skip("strace is not there");
+    }
+    here
+}
+
+impl Case {
+    fn new(mpi: Mpi, whom: Whom) -> Case {
+        Case {
+            mpi,
+            whom,
+            fault: None,
+        }
+    }
+
+    fn fault(mut self, fault: impl Into<String>) -> Case {
+        self.fault = Some(fault.into());
+        self
+    }
+
+    fn run(&self) -> Outcome {
+        let own = TempDir::new_in(place()).expect("target/tmp can be written");
+        let trace = own.path().join("trace");
+        let mut program = Program::new(self.mpi.compile("faults.c"))
+            .under(self.mpi)
+            .library(true)
+            .env("LD_PRELOAD", place().join("libspawnfix.so"))
+            .env("FAULT_IN", self.whom.word())
+            .env("FAULT_TRACE", &trace)
+            .env("FAULT_PLACE", own.path())
+            .env("FAULT_REAL", agent().parent().expect("a directory"))
+            .env("SPAWNFIX_INTERACTIVE", "0");
+        if let Some(fault) = &self.fault {
+            program = program.env("FAULT", format!("inject={fault}"));
+        }
+        let (report, outlived, took) = play(program);
+        let trace = fs::read(&trace).unwrap_or_default();
+        Outcome {
+            report,
+            trace: String::from_utf8_lossy(&trace).into_owned(),
+            outlived,
+            took,
+        }
+    }
+}
+
+/// Types at the program as it spawns and after it.
+fn play(program: Program) -> (Report, Duration, Duration) {
+    let since = Instant::now();
+    let mut session = program.deadline(40).start();
+    session.line("before");
+    let spawned = session.reported_within(SPAWN, "heard");
+    let took = since.elapsed();
+    if spawned {
+        session.line("one");
+        session.line("two");
+        session.line("end");
+        session.reported("end");
+    } else {
+        session.has_seconds(0);
+    }
+    for _ in 0..500 {
+        if session.ended() || !spawned {
+            break;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    let ended = Instant::now();
+    while session.ended() && !session.others().is_empty() && ended.elapsed() < OUTLIVES {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let outlived = ended.elapsed();
+    (session.finish(), outlived, took)
+}
+
+/// What is wrong with it, or how it went.
+fn judge(report: &Report, outlived: Duration) -> Result<&'static str, String> {
+    let fact = |name| report.fact(name);
+    if let Some(signal) = report.signal() {
+        return Err(format!("the program was ended by signal {signal}"));
+    }
+    if fact("spawned").is_none() {
+        return Err("the spawn never returned".to_owned());
+    }
+    if report.code() != Some(0) {
+        return Err(format!("the program ended with {:?}", report.status));
+    }
+    if report.count("spawned") != 1 || report.count("spawning") != 1 {
+        return Err("there was a second copy".to_owned());
+    }
+    if report.read != report.sent {
+        return Err("not each line was read".to_owned());
+    }
+    for (name, value) in [("terminal", "same"), ("flags", "same"), ("stdin", "same")] {
+        if fact(name) != Some(value) {
+            return Err(format!("{name}: {:?}", fact(name)));
+        }
+    }
+    if !report.left.is_empty() || outlived >= OUTLIVES {
+        return Err(format!("left after {outlived:?}: {:?}", report.left));
+    }
+    if fact("spawned") == Some("0") {
+        return match fact("heard") {
+            Some("yes") => Ok("the spawn worked"),
+            _ => Ok("the spawn worked, and its child was gone then"),
+        };
+    }
+    let told = |level| {
+        Report::lines(&report.log)
+            .chain(Report::lines(&report.output))
+            .any(|line| line.level == level)
+    };
+    if told("ERROR") || told("WARN") {
+        Ok("an MPI error, and a message")
+    } else {
+        Err("an MPI error without a message".to_owned())
+    }
+}
+
+/// The calls of a run without a fault, from main on. Before it Rust's runtime ends the process where something fails; the last
+/// that it does is to set a stack for signals.
+fn steps(trace: &str) -> Vec<Step> {
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    let mut all = Vec::new();
+    let mut in_main = false;
+    for line in trace.lines() {
+        let Some((call, _)) = line.split_once('(') else {
+            continue;
+        };
+        if !call
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        {
+            continue;
+        }
+        let count = counts.entry(call).or_default();
+        *count += 1;
+        if in_main {
+            all.push(Step {
+                call: call.to_owned(),
+                nth: *count,
+            });
+        }
+        in_main |= call == "sigaltstack" && !line.contains("(NULL");
+    }
+    all
+}
+
+/// Runs all of them, several at a time; says what came of each kind, and fails if one went wrong.
+fn run_all(title: &str, cases: &[Case]) {
+    let next = AtomicUsize::new(0);
+    let missed = AtomicUsize::new(0);
+    let table: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
+    let wrong = Mutex::new(Vec::new());
+    let longest = Mutex::new((Duration::ZERO, Duration::ZERO));
+    let since = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcome = case.run();
+                    let word = match judge(&outcome.report, outcome.outlived) {
+                        Ok(how) if outcome.trace.contains("INJECTED") => how.to_owned(),
+                        Ok(_) => {
+                            missed.fetch_add(1, Ordering::Relaxed);
+                            "the call did not come this time".to_owned()
+                        }
+                        Err(why) => {
+                            let line = outcome
+                                .trace
+                                .lines()
+                                .rev()
+                                .find(|line| line.contains("INJECTED"));
+                            let text = format!(
+                                "{} {:?} {}: {why}: {}",
+                                case.mpi.name,
+                                case.whom,
+                                case.fault.as_deref().unwrap_or("no fault"),
+                                line.unwrap_or_default()
+                            );
+                            eprintln!("WRONG {text}");
+                            wrong
+                                .lock()
+                                .unwrap()
+                                .push(format!("{text}\n{}", outcome.report));
+                            format!("WRONG: {why}")
+                        }
+                    };
+                    *table.lock().unwrap().entry(word).or_default() += 1;
+                    let mut longest = longest.lock().unwrap();
+                    longest.0 = longest.0.max(outcome.took);
+                    longest.1 = longest.1.max(outcome.outlived);
+                }
+            });
+        }
+    });
+    let mut text = format!("{title}: {} runs in {:.0?}\n", cases.len(), since.elapsed());
+    for (word, count) in table.into_inner().unwrap() {
+        let _ = writeln!(text, "    {count:5} {word}");
+    }
+    let (took, outlived) = longest.into_inner().unwrap();
+    let _ = writeln!(
+        text,
+        "    the longest spawn took {took:.1?}; the last process went {outlived:.1?} after the program"
+    );
+    eprint!("{text}");
+    let wrong = wrong.into_inner().unwrap();
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("{}.txt", title.replace([' ', ','], "-")));
+    fs::write(&file, format!("{text}\n{}", wrong.join("\n\n"))).expect("target/tmp can be written");
+    assert!(
+        wrong.is_empty(),
+        "{} of {} went wrong: see {}\n{}",
+        wrong.len(),
+        cases.len(),
+        file.display(),
+        wrong[0]
+    );
+    let missed = missed.into_inner();
+    assert!(
+        missed * 10 < cases.len(),
+        "in {missed} of {} runs nothing failed",
+        cases.len()
+    );
+}
+
+/// A run without a fault, under strace: it works, and tells the calls. The shortest of three: on a busy machine the agent looks
+/// at what sends no word of itself now and then, and those calls come in few runs.
+fn record(mpi: Mpi, whom: Whom) -> String {
+    let runs = (0..3).map(|_| {
+        let outcome = Case::new(mpi, whom).run();
+        let judged = judge(&outcome.report, outcome.outlived);
+        outcome.report.check(
+            judged == Ok("the spawn worked"),
+            &format!("it works without a fault: {judged:?}"),
+        );
+        outcome.trace
+    });
+    let trace = runs.min_by_key(String::len).expect("three runs");
+    // Which call a `when=` means is looked up there.
+    let file = format!("{} {}.strace", whom.word(), mpi.name);
+    fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join(file), &trace)
+        .expect("target/tmp can be written");
+    trace
+}
+
+/// Of all cases, each so many.
+fn failing_calls(mpi: Mpi, whom: Whom, every: usize) {
+    if !strace_is_here() {
+        return;
+    }
+    for mpi in that_are_here(&[mpi]) {
+        let mut cases = Vec::new();
+        for step in steps(&record(mpi, whom)) {
+            for error in errors(&step.call) {
+                let fault = format!("{}:error={error}:when={}", step.call, step.nth);
+                cases.push(Case::new(mpi, whom).fault(fault));
+            }
+        }
+        let cases: Vec<_> = cases.into_iter().step_by(every).collect();
+        let title = format!("{} {}, each {every}", whom.word(), mpi.name);
+        run_all(&title, &cases);
+    }
+}
+
+#[test]
+#[ignore = "make test-faults"]
+fn each_fifteenth_call_of_the_agent_fails_in_turn() {
+    failing_calls(MPICH_4_2_3, Whom::Agent, 15);
+}
+
+#[test]
+#[ignore = "make test-faults"]
+fn every_call_of_the_bridge_fails_in_turn() {
+    failing_calls(MPICH_4_2_3, Whom::Bridge, 1);
+    failing_calls(MPICH_5_0_2, Whom::Bridge, 1);
+}
+
+/// What `make test` has of these.
+#[test]
+fn a_sample_of_all_calls_fails_in_turn() {
+    failing_calls(MPICH_5_0_2, Whom::Agent, 30);
+    failing_calls(MPICH_5_0_2, Whom::Bridge, 10);
+}
+
+#[test]
+fn a_log_on_a_full_disk_is_nobodys_loss() {
+    side_by_side(&[MPICH_4_2_3, MPICH_5_0_2], |mpi| {
+        let program = Program::new(mpi.compile("faults.c"))
+            .under(mpi)
+            .library(true)
+            .env("SPAWNFIX_LOG_FILE", "/dev/full");
+        let (report, outlived, _) = play(program);
+        let judged = judge(&report, outlived);
+        report.check(judged == Ok("the spawn worked"), &format!("{judged:?}"));
+    });
+}
