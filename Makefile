@@ -65,9 +65,11 @@ demo: build ## the story on a pseudo-terminal, without and with the library
 	scripts/fetch-mpi mpich-4.2.3
 	$(PYTHON) scripts/demo.py $(LIB)
 
-picture: build ## draw the demo's terminal, from a real run, into scripts/demo.svg
+picture: build ## draw README's pictures: the demo's terminal, from a real run, and what scripts/spawn.txt says
 	scripts/fetch-mpi mpich-4.2.3
 	$(PYTHON) scripts/picture.py --title 'make demo' --output $(PICTURE) $(PYTHON) scripts/demo.py $(LIB)
+	$(CARGO) install --quiet --locked --root target/svgbob svgbob_cli@0.7.6
+	target/svgbob/bin/svgbob_cli --font-family monospace scripts/spawn.txt --output scripts/spawn.svg
 
 shell: build ## IPython under the library, to try by hand
 	scripts/fetch-mpi mpich-4.2.3
