@@ -9,6 +9,7 @@ mod agent;
 mod binary;
 mod bridge;
 mod check;
+mod command_line;
 mod completions;
 mod inherited;
 mod job;

@@ -4,6 +4,8 @@
 
 #[path = "../../../src/bin/spawnfix/binary.rs"]
 pub mod binary;
+#[path = "../../../src/bin/spawnfix/command_line.rs"]
+mod command_line;
 #[path = "../../../src/guard.rs"]
 mod guard;
 #[path = "../../../src/handover.rs"]
