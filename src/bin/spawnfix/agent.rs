@@ -314,7 +314,7 @@ impl Agent {
         // libmpi takes it for the name of its process group, which no other may have.
         let name = format_args!(
             "singleton_{}_{}",
-            crate::job::host_name(),
+            crate::hosts::host_name(),
             std::process::id()
         )
         .to_string();
@@ -612,7 +612,7 @@ impl Agent {
             last: last.as_ref().map(|(file, how)| (file.as_path(), *how)),
             mpi: self.mpi.clone(),
             path: path.as_deref(),
-            hosts: crate::job::told_of_hosts().zip(crate::job::own_file().ok()),
+            hosts: crate::hosts::told_of_hosts().zip(crate::job::own_file().ok()),
         };
         let failure = failure.to_string();
         // A program may try again and again.

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::job::{Address, Greeting, host_name};
+use crate::greeting::{Address, Greeting};
+use crate::hosts::host_name;
 use crate::patient;
 use crate::pmi::{Framer, Message};
 

@@ -3,11 +3,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
-use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::io;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -16,182 +13,20 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
+use self::reception::Reception;
+use crate::greeting::{Address, Greeting};
 use crate::launcher::{Candidate, How};
 use crate::logging::Escaped;
 use crate::patient;
 use crate::pmi::{Framer, Message};
 use crate::tree::{self, Process};
 
-/// Where a bridge finds its agent, and the key that only the two know: loopback or not, anyone could connect.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Address {
-    pub host: String,
-    pub port: u16,
-    key: String,
-}
+mod reception;
 
-/// What a bridge says first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Greeting {
-    /// Its process manager serves it. Its process id, which is of use to an agent on the same host.
-    Ready(u32),
-    /// There is no process manager that speaks PMI-1 to it.
-    NoManager,
-}
-
-impl Address {
-    /// In the environment of mpiexec, and so of the bridge. Other users can't read it there.
-    pub const VARIABLE: &str = "SPAWNFIX_BRIDGE";
-
-    pub fn parse(text: &str) -> Option<Address> {
-        let mut words = text.split(' ');
-        let mut word = || words.next();
-        Some(Address {
-            host: word()?.to_owned(),
-            port: word()?.parse().ok()?,
-            key: word()?.to_owned(),
-        })
-    }
-
-    /// The line by which a bridge makes itself known.
-    pub fn greeting(&self, greeting: Greeting) -> String {
-        match greeting {
-            Greeting::Ready(pid) => format!("{} ready {pid}\n", self.key),
-            Greeting::NoManager => format!("{} no-manager\n", self.key),
-        }
-    }
-
-    /// What a greeting begins with: a bridge says it as soon as it is connected, and the rest when it knows it.
-    pub fn key(&self) -> &str {
-        &self.key
-    }
-
-    /// Whether this begins with the key. Whatever is wrong with it, that takes the same time.
-    fn is_known_to(&self, said: &[u8]) -> bool {
-        let pairs = said.iter().zip(self.key.as_bytes());
-        said.len() >= self.key.len() && pairs.fold(0, |wrong, (a, b)| wrong | (a ^ b)) == 0
-    }
-
-    /// What this line, of one who knows the key, says behind it.
-    fn greeted(&self, line: &[u8]) -> Option<Greeting> {
-        let words = std::str::from_utf8(line.get(self.key.len()..)?).ok()?;
-        match words.split_whitespace().collect::<Vec<_>>()[..] {
-            ["ready", pid] => Some(Greeting::Ready(pid.parse().ok()?)),
-            ["no-manager"] => Some(Greeting::NoManager),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.host, self.port, self.key)
-    }
-}
-
-/// This host's name, as others may know it.
-pub fn host_name() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned()
-}
-
-/// The variables by which hydra is told of hosts to launch on (src/pm/hydra/lib/tools/bootstrap/external and
-/// mpiexec/options.c in MPICH), Intel's its own. With one of them, the bridge may be on another host.
-const HOSTS: [&str; 9] = [
-    "HYDRA_HOST_FILE",
-    "I_MPI_HYDRA_HOST_FILE",
-    "SLURM_JOB_ID",
-    "SLURM_NODELIST",
-    "PBS_NODEFILE",
-    "LSB_MCPU_HOSTS",
-    "PE_HOSTFILE",
-    "COBALT_NODEFILE",
-    "LOADL_HOSTFILE",
-];
-
-/// The variable that tells hydra of hosts, if one does.
-pub fn told_of_hosts() -> Option<&'static str> {
-    HOSTS
-        .into_iter()
-        .find(|name| std::env::var_os(name).is_some())
-}
-
-/// A connection over which nobody has made itself known yet. Any user of this host, or of others, may have opened it, and
-/// thousands more, to keep the bridge from being heard.
-struct Stranger {
-    stream: TcpStream,
-    said: Vec<u8>,
-    since: Instant,
-}
-
-/// What came of a stranger.
-enum Heard {
-    /// It may say more.
-    Waits,
-    /// It has hung up, or is to be hung up on.
-    Dismissed,
-    Greeted(Greeting),
-}
-
-impl Stranger {
-    fn new(stream: TcpStream) -> Stranger {
-        Stranger {
-            stream,
-            said: Vec::new(),
-            since: Instant::now(),
-        }
-    }
-
-    /// Hears what it has to say by now, and not a byte behind its greeting: that is for the next reader.
-    fn hear(&mut self, address: &Address) -> Heard {
-        let key = address.key.len();
-        let mut buffer = [0; 64];
-        loop {
-            let more = key.saturating_sub(self.said.len()).clamp(1, buffer.len());
-            match self.stream.read(&mut buffer[..more]) {
-                Ok(count @ 1..) => self.said.extend_from_slice(&buffer[..count]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.waits(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                _ => return Heard::Dismissed,
-            }
-            // Not before it has said as much as a key is: it would find the key out digit by digit.
-            if self.said.len() < key {
-                continue;
-            }
-            if !address.is_known_to(&self.said) {
-                return Heard::Dismissed;
-            }
-            if self.said.last() == Some(&b'\n') || self.said.len() > LONGEST_GREETING {
-                let greeting = address.greeted(&self.said);
-                return greeting.map_or(Heard::Dismissed, Heard::Greeted);
-            }
-        }
-    }
-
-    /// One that knows the key is the bridge, and has all the time that its process manager takes.
-    fn waits(&self) -> Heard {
-        if self.said.len() >= KEY_LENGTH || self.since.elapsed() < PATIENCE {
-            Heard::Waits
-        } else {
-            Heard::Dismissed
-        }
-    }
-}
-
-/// How long a stranger may be silent, and how many there may be at a time: the oldest makes room.
-const PATIENCE: Duration = Duration::from_secs(10);
-const MOST_STRANGERS: usize = 256;
-/// How many may come before anything else is attended to.
-const MOST_AT_A_TIME: usize = 512;
-/// How many may wait to be accepted: as many as Linux allows (net.core.somaxconn). std asks for 128.
-const BACKLOG: libc::c_int = 4096;
-/// A key, in hexadecimal digits.
-const KEY_LENGTH: usize = 32;
-const LONGEST_GREETING: usize = 100;
 /// How long mpiexec may take to find that a process which has ended had crashed.
 const SETTLED: Duration = Duration::from_secs(1);
+/// How long the bridge may take to take what it is sent.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whom an answer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,11 +39,7 @@ pub enum Asker {
 /// Where a job is on its way.
 enum Stage {
     /// mpiexec runs, and its bridge has not come.
-    Starting {
-        listener: TcpListener,
-        address: Address,
-        strangers: Vec<Stranger>,
-    },
+    Starting(Reception),
     /// The bridge is there.
     Serving {
         bridge: TcpStream,
@@ -272,27 +103,14 @@ impl Job {
         directory: Option<&Path>,
         environment: &[(OsString, Option<OsString>)],
     ) -> Result<Job, How> {
-        let here = if told_of_hosts().is_some() {
-            Ipv4Addr::UNSPECIFIED
-        } else {
-            Ipv4Addr::LOCALHOST
-        };
-        let listener = TcpListener::bind((here, 0)).map_err(How::resources)?;
-        listener.set_nonblocking(true).map_err(How::resources)?;
-        // SAFETY: listen takes no pointers; the socket listens already, and goes on with a longer queue.
-        unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) };
-        let address = Address {
-            host: host_name(),
-            port: listener.local_addr().map_err(How::resources)?.port(),
-            key: key().map_err(How::resources)?,
-        };
+        let reception = Reception::open().map_err(How::resources)?;
         // Called by its path: hydra finds its proxy beside it.
         let mut command = Command::new(&candidate.file);
         command
             .args(["-n", "1"])
             .arg(own_file().map_err(How::resources)?)
             .arg("--bridge");
-        command.env(Address::VARIABLE, address.to_string());
+        command.env(Address::VARIABLE, reception.address().to_string());
         for (name, value) in environment {
             match value {
                 Some(value) => command.env(name, value),
@@ -331,11 +149,7 @@ impl Job {
             purpose: purpose.to_owned(),
             launcher: candidate.file.clone(),
             pid,
-            stage: Stage::Starting {
-                listener,
-                address,
-                strangers: Vec::new(),
-            },
+            stage: Stage::Starting(reception),
             questions: Vec::new(),
             answers: VecDeque::new(),
             of_its_own: false,
@@ -414,7 +228,7 @@ impl Job {
 
     /// Whether its bridge has not come yet.
     pub fn is_starting(&self) -> bool {
-        matches!(self.stage, Stage::Starting { .. })
+        matches!(self.stage, Stage::Starting(_))
     }
 
     /// Whether the bridge is there.
@@ -474,7 +288,7 @@ impl Job {
     /// Whether anything of it may go on, now that mpiexec has ended: a launcher may have put itself into the background.
     pub fn goes_on(&self) -> bool {
         match self.stage {
-            Stage::Starting { .. } => rustix::process::test_kill_process_group(self.pid).is_ok(),
+            Stage::Starting(_) => rustix::process::test_kill_process_group(self.pid).is_ok(),
             Stage::Serving { .. } => self.background,
             Stage::Left => false,
         }
@@ -484,15 +298,7 @@ impl Job {
     pub fn sockets(&self) -> Vec<rustix::fd::BorrowedFd<'_>> {
         use rustix::fd::AsFd;
         match &self.stage {
-            Stage::Starting {
-                listener,
-                strangers,
-                ..
-            } => {
-                let mut all = vec![listener.as_fd()];
-                all.extend(strangers.iter().map(|stranger| stranger.stream.as_fd()));
-                all
-            }
+            Stage::Starting(reception) => reception.sockets(),
             Stage::Serving { bridge, .. } => vec![bridge.as_fd()],
             Stage::Left => Vec::new(),
         }
@@ -501,61 +307,18 @@ impl Job {
     /// Looks at its sockets. `ready` tells, in the order of [`Job::sockets`], on which something happened.
     pub fn attend(&mut self, ready: &[bool]) -> Vec<Event> {
         match &mut self.stage {
-            Stage::Starting { .. } => self.receive(ready),
+            Stage::Starting(_) => self.receive(ready),
             Stage::Serving { .. } if ready.first() == Some(&true) => self.listen(),
             _ => Vec::new(),
         }
     }
 
-    /// Sees to who comes, until the one comes who knows the key.
+    /// Sees to who comes, until the bridge has come.
     fn receive(&mut self, ready: &[bool]) -> Vec<Event> {
-        let Stage::Starting {
-            listener,
-            address,
-            strangers,
-        } = &mut self.stage
-        else {
+        let Stage::Starting(reception) = &mut self.stage else {
             return Vec::new();
         };
-        let mut known = None;
-        for (at, mut stranger) in std::mem::take(strangers).into_iter().enumerate() {
-            let heard = match ready.get(at + 1) {
-                Some(true) => stranger.hear(address),
-                _ => stranger.waits(),
-            };
-            match heard {
-                Heard::Waits => strangers.push(stranger),
-                Heard::Dismissed => {}
-                Heard::Greeted(greeting) => known = Some((greeting, stranger.stream)),
-            }
-        }
-        let mut most = MOST_AT_A_TIME;
-        while known.is_none() && ready.first() == Some(&true) && most > 0 {
-            most -= 1;
-            let mut stranger = match listener.accept() {
-                Ok((stream, _)) => match stream.set_nonblocking(true) {
-                    Ok(()) => Stranger::new(stream),
-                    Err(_) => continue,
-                },
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // It has gone already, or there are no more descriptors.
-                Err(_) => {
-                    known = make_room(strangers, address);
-                    continue;
-                }
-            };
-            match stranger.hear(address) {
-                Heard::Dismissed => {}
-                Heard::Greeted(greeting) => known = Some((greeting, stranger.stream)),
-                Heard::Waits => {
-                    if strangers.len() >= MOST_STRANGERS {
-                        known = make_room(strangers, address);
-                    }
-                    strangers.push(stranger);
-                }
-            }
-        }
-        match known {
+        match reception.receive(ready) {
             None => Vec::new(),
             Some((Greeting::NoManager, _)) => vec![Event::NoManager],
             Some((Greeting::Ready(pid), bridge)) => {
@@ -611,25 +374,6 @@ impl Job {
     }
 }
 
-/// Hangs up on the stranger that has been there longest without the key. It is heard a last time: it may be the bridge.
-fn make_room(strangers: &mut Vec<Stranger>, address: &Address) -> Option<(Greeting, TcpStream)> {
-    let unknown = |stranger: &Stranger| stranger.said.len() < KEY_LENGTH;
-    let at = strangers.iter().position(unknown)?;
-    match strangers[at].hear(address) {
-        Heard::Greeted(greeting) => return Some((greeting, strangers.remove(at).stream)),
-        Heard::Waits if !unknown(&strangers[at]) => {}
-        _ => drop(strangers.remove(at)),
-    }
-    None
-}
-
-/// 128 bits that nobody else knows.
-fn key() -> io::Result<String> {
-    let mut bytes = [0; KEY_LENGTH / 2];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
 /// This program's file, for the bridge. After an update it is the new one, under the old one's name.
 pub fn own_file() -> io::Result<PathBuf> {
     let file = std::env::current_exe()?;
@@ -638,63 +382,4 @@ pub fn own_file() -> io::Result<PathBuf> {
         Some(path) => Path::new(std::ffi::OsStr::from_bytes(path)).to_owned(),
         None => file,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use super::*;
-
-    const KEY: &str = "0123456789abcdef0123456789abcdef";
-
-    fn address() -> Address {
-        Address::parse(&format!("here 4711 {KEY}")).unwrap()
-    }
-
-    /// What the agent makes of one who says this.
-    fn heard(pieces: &[&str]) -> Vec<&'static str> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let mut other = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (stream, _) = listener.accept().unwrap();
-        let mut stranger = Stranger::new(stream);
-        let mut heard = Vec::new();
-        for piece in pieces {
-            other.write_all(piece.as_bytes()).unwrap();
-            // Until it is there.
-            stranger.stream.set_nonblocking(false).unwrap();
-            let _ = stranger.stream.peek(&mut [0]);
-            stranger.stream.set_nonblocking(true).unwrap();
-            heard.push(match stranger.hear(&address()) {
-                Heard::Waits => "waits",
-                Heard::Dismissed => "dismissed",
-                Heard::Greeted(Greeting::Ready(7)) => "ready",
-                Heard::Greeted(_) => "no manager",
-            });
-        }
-        heard
-    }
-
-    #[test]
-    fn who_knows_the_key_is_greeted_and_nobody_else() {
-        assert_eq!(heard(&[KEY, " ready 7\n"]), ["waits", "ready"]);
-        assert_eq!(heard(&[&format!("{KEY} no-manager\n")]), ["no manager"]);
-        let wrong = KEY.replace('f', "e");
-        assert_eq!(heard(&[&format!("{wrong} ready 7\n")]), ["dismissed"]);
-        assert_eq!(heard(&[&KEY[1..], " ready 7\n"]), ["waits", "dismissed"]);
-        assert_eq!(heard(&[KEY, &" ".repeat(100)]), ["waits", "dismissed"]);
-    }
-
-    #[test]
-    fn a_wrong_digit_is_no_news_before_the_last_one() {
-        let half = &KEY[..16];
-        let pieces = |half| heard(&[half, &"0".repeat(15), "0"]);
-        assert_eq!(pieces(half), ["waits", "waits", "dismissed"]);
-        assert_eq!(pieces(&half.replace('0', "1")), pieces(half));
-    }
-
-    #[test]
-    fn what_is_behind_the_greeting_is_for_the_next_reader() {
-        assert_eq!(heard(&[&format!("{KEY} ready 7\ncmd=x\n")]), ["ready"]);
-    }
 }

@@ -11,6 +11,8 @@ mod bridge;
 mod check;
 mod command_line;
 mod completions;
+mod greeting;
+mod hosts;
 mod inherited;
 mod job;
 mod launcher;
