@@ -1,0 +1,130 @@
+//! The program, as the agent's client: its libmpi asks what a program asks its process manager.
+
+use std::io;
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::process::Signal;
+
+use crate::hosts;
+use crate::logging::Escaped;
+use crate::patient;
+use crate::pmi::{Framer, Message};
+use crate::program::Program;
+
+pub struct Client {
+    pub program: Program,
+    /// Whether it is a shell.
+    pub shell: bool,
+    /// The connection to libmpi. None: it has hung up.
+    connection: Option<TcpStream>,
+    framer: Framer,
+    /// PMI's subversion, as the program's libmpi speaks it.
+    pub subversion: u32,
+    pub finalized: bool,
+    /// The program is gone.
+    pub gone: bool,
+}
+
+impl Client {
+    /// Connects to the program, and greets it.
+    ///
+    /// # Errors
+    /// It does not wait at this port, or is gone.
+    pub fn connect(program: Program, port: u16, shell: bool) -> io::Result<Client> {
+        // Whatever is missing: the program waits for just this, and nobody else can tell it that there is nothing.
+        let mut connection = patient::open(
+            || TcpStream::connect((Ipv4Addr::LOCALHOST, port)),
+            || !program.is_gone(),
+        )?;
+        let _ = connection.set_nodelay(true);
+        patient::write_all(&mut connection, b"cmd=singinit authtype=none\n")?;
+        let mut framer = Framer::default();
+        let mut buffer = [0; 1024];
+        let greeting = loop {
+            if let Some(message) = framer.next().map_err(|_| io::ErrorKind::InvalidData)? {
+                break message;
+            }
+            match patient::read(&mut connection, &mut buffer)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => framer.push(&buffer[..count]),
+            }
+        };
+        // libmpi takes it for the name of its process group, which no other may have.
+        let name =
+            format_args!("singleton_{}_{}", hosts::host_name(), std::process::id()).to_string();
+        let time = std::time::UNIX_EPOCH
+            .elapsed()
+            .unwrap_or_default()
+            .as_micros();
+        let info = format!("cmd=singinit_info versionok=yes stdio=no kvsname={name}_{time:x}\n");
+        patient::write_all(&mut connection, info.as_bytes())?;
+        Ok(Client {
+            program,
+            shell,
+            connection: Some(connection),
+            framer,
+            subversion: greeting.number("pmi_subversion").unwrap_or(1),
+            finalized: false,
+            gone: false,
+        })
+    }
+
+    /// Readable when libmpi has said something, or has hung up.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.connection.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Hears what libmpi says.
+    pub fn hear(&mut self) {
+        let Some(connection) = &mut self.connection else {
+            return;
+        };
+        let mut buffer = [0; 65536];
+        match patient::read(connection, &mut buffer) {
+            // The program's children may hold the connection open, and it may close it: only its end counts.
+            Ok(0) | Err(_) => self.connection = None,
+            Ok(count) => self.framer.push(&buffer[..count]),
+        }
+    }
+
+    /// The next question, if all of it is here.
+    pub fn next(&mut self) -> Option<Message> {
+        match self.framer.next() {
+            Ok(message) => {
+                if let Some(message) = &message {
+                    log::trace!("the program: {}", Escaped(message.bytes()));
+                }
+                message
+            }
+            Err(_) => {
+                log::error!("the program sends what is no PMI");
+                self.connection = None;
+                self.framer = Framer::default();
+                None
+            }
+        }
+    }
+
+    pub fn answer(&mut self, message: &Message) {
+        log::trace!("to the program: {}", Escaped(message.bytes()));
+        if let Some(connection) = &mut self.connection {
+            if patient::write_all(connection, message.bytes()).is_err() {
+                self.connection = None;
+            }
+        }
+    }
+
+    /// The program has ended.
+    pub fn ended(&mut self) {
+        self.gone = true;
+        self.connection = None;
+    }
+
+    /// MPI's own rule, where the program is no shell: who aborts, aborts all. Hydra kills the program's process group
+    /// (HYD_pmcd_pmip_send_signal and its callers in src/pm/hydra/proxy/pmip_cb.c), and so do we, who are in it.
+    pub fn end_program(&self) {
+        let _ = rustix::process::getpgid(Some(self.program.pid))
+            .and_then(|group| rustix::process::kill_process_group(group, Signal::KILL));
+    }
+}

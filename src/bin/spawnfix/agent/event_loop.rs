@@ -1,0 +1,196 @@
+//! One life of the agent: it waits for the program, its jobs and signals, and attends to each, until all have ended.
+
+use std::ffi::OsString;
+use std::io;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
+
+use super::answers::Answers;
+use super::client::Client;
+use super::jobs::{GRACE, Jobs};
+use crate::patient;
+use crate::pmi::{Message, Request};
+use crate::program::Program;
+use crate::signals::Signals;
+
+/// How often what sends no word of itself is looked at, while there is such a thing.
+const TICK: Duration = Duration::from_millis(100);
+/// How long a program's MPI_Finalize may wait for its jobs to end under Slurm.
+const PARTING: Duration = Duration::from_secs(1);
+
+pub struct Agent {
+    client: Client,
+    answers: Answers,
+    jobs: Jobs,
+    signals: Signals,
+    /// Since when `finalize` waits for its answer.
+    parting: Option<Instant>,
+    /// When the terminal was closed.
+    hung_up: Option<Instant>,
+}
+
+impl Agent {
+    /// Connects to the program.
+    ///
+    /// # Errors
+    /// It does not wait at this port, or is gone.
+    pub fn connect(
+        program: Program,
+        port: u16,
+        shell: bool,
+        mpi: Option<String>,
+        environment: Vec<(OsString, Option<OsString>)>,
+    ) -> io::Result<Agent> {
+        // Whatever is missing: the program waits for just this, and nobody else can tell it that there is nothing.
+        let signals = patient::open(Signals::new, || !program.is_gone())?;
+        let client = Client::connect(program, port, shell)?;
+        Ok(Agent {
+            answers: Answers::new(client.subversion),
+            client,
+            jobs: Jobs::new(mpi, environment),
+            signals,
+            parting: None,
+            hung_up: None,
+        })
+    }
+
+    /// Serves until the program and its jobs have ended.
+    pub fn run(&mut self) {
+        // What came together with the greeting is here already.
+        self.serve_program();
+        while !(self.client.gone && self.jobs.are_over()) {
+            self.wait();
+            self.hear_signals();
+            self.jobs.reap();
+            self.serve_program();
+            self.jobs.look_after(&mut self.client);
+            self.part();
+            if !self.client.gone && self.client.program.is_gone() {
+                self.program_ended();
+            }
+            // Intel's libmpi survives the signal, and waits in MPI_Finalize for children that are gone. Without us the
+            // program would have been killed at once.
+            if !self.client.gone && self.hung_up.is_some_and(|since| since.elapsed() > GRACE) {
+                self.client.end_program();
+            }
+        }
+    }
+
+    /// Answers the program's `finalize`. In a batch job, the program's end may be all that Slurm waits for: it would cancel the
+    /// job steps in which the launchers end just then, and say so.
+    fn part(&mut self) {
+        let patience = match std::env::var_os("SLURM_JOB_ID") {
+            Some(_) if !self.jobs.are_over() => PARTING,
+            _ => Duration::ZERO,
+        };
+        if self
+            .parting
+            .is_some_and(|since| since.elapsed() >= patience)
+        {
+            self.parting = None;
+            self.client.answer(&Request::Finalize.success(""));
+        }
+    }
+
+    /// Waits until something happens, and attends to the jobs' sockets.
+    fn wait(&mut self) {
+        let connection = self.client.fd();
+        let end = self.client.program.end().filter(|_| !self.client.gone);
+        let sockets = self.jobs.sockets();
+        let watched = connection
+            .into_iter()
+            .chain(sockets.iter().flatten().copied());
+        let watched = watched.chain(end).chain([self.signals.fd()]);
+        let mut fds: Vec<_> = watched
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
+        let look = self.jobs.are_restless()
+            || self.parting.is_some()
+            || (end.is_none() || self.hung_up.is_some()) && !self.client.gone;
+        let tick = Timespec {
+            tv_sec: 0,
+            tv_nsec: i64::from(TICK.subsec_nanos()),
+        };
+        // Interrupted is as good as ready.
+        let _ = poll(&mut fds, look.then_some(&tick));
+        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        let heard = connection.is_some() && ready.next() == Some(true);
+        let ready: Vec<Vec<bool>> = sockets
+            .iter()
+            .map(|sockets| ready.by_ref().take(sockets.len()).collect())
+            .collect();
+        drop(fds);
+        drop(sockets);
+        if heard {
+            self.client.hear();
+        }
+        self.jobs.attend(&ready, &mut self.client);
+    }
+
+    /// Answers the program, question by question: a later one waits for a job's answer to an earlier one.
+    fn serve_program(&mut self) {
+        while !self.jobs.are_asked() {
+            let Some(message) = self.client.next() else {
+                return;
+            };
+            self.serve(message);
+        }
+    }
+
+    fn serve(&mut self, message: Message) {
+        let request = Request::of(&message);
+        match request {
+            Request::Finalize => {
+                self.client.finalized = true;
+                self.jobs.leave_serving();
+                self.parting = Some(Instant::now());
+            }
+            Request::Abort => {
+                log::info!("the program aborts");
+                self.jobs.abort(&message);
+            }
+            _ => match self.answers.to(request) {
+                Some(answer) => self.client.answer(&answer.to(&message)),
+                None => self.jobs.ask(message, &mut self.client),
+            },
+        }
+    }
+
+    /// The program has ended. Without MPI_Finalize, its jobs end with it.
+    fn program_ended(&mut self) {
+        self.client.ended();
+        self.jobs.forget_question();
+        if self.client.finalized {
+            log::info!(
+                "the program has ended, after MPI_Finalize: what it spawned is free to go on"
+            );
+            self.jobs.leave();
+        } else {
+            log::info!("the program has ended without MPI_Finalize: its jobs end");
+            self.jobs.terminate();
+        }
+    }
+
+    /// What came from the terminal, or from whoever signals the program's process group, or from `spawnfix --sweep`.
+    fn hear_signals(&mut self) {
+        for signal in self.signals.heard() {
+            match signal {
+                Signal::TERM => self.jobs.terminate(),
+                // The program leads its terminal's session, and leaves it in good order: that hangs up, too.
+                Signal::HUP if self.client.finalized && self.client.program.leads_session => {}
+                Signal::HUP if self.client.shell => {
+                    self.jobs.terminate();
+                    self.hung_up.get_or_insert_with(Instant::now);
+                }
+                _ if self.client.shell => {}
+                Signal::TSTP => {
+                    self.jobs.signal(Signal::TSTP);
+                    let _ = signal_hook::low_level::emulate_default_handler(libc::SIGTSTP);
+                }
+                signal => self.jobs.signal(signal),
+            }
+        }
+    }
+}
