@@ -30,7 +30,6 @@ mod shell;
 mod signals;
 mod sweep;
 mod tree;
-mod verdict;
 mod whose;
 
 // What library and program both know. Each uses a part of it.
@@ -67,7 +66,7 @@ fn main() -> ExitCode {
     match arguments.first().map(|word| word.as_bytes()) {
         Some(b"--agent") => return agent::main(arguments.into_iter().skip(1)),
         Some(b"--bridge") => return bridge::main(),
-        Some(check::ASK) => return check::answer_what_library(arguments.get(1)),
+        Some(check::ask::WHAT_LIBRARY) => return check::ask::answer_what_library(arguments.get(1)),
         _ => {}
     }
     run::main(&arguments)
