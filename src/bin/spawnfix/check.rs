@@ -12,15 +12,19 @@ use self::loads::{loads, told};
 use self::report::Report;
 use self::verdict::{Facts, Loads, open_mpis_launcher};
 use crate::mpi::{Family, Mpi};
+use crate::output::{say, shown};
 use crate::preload::{self, Variable};
 use crate::stdio::Stdin;
-use crate::{VERSION, binary, manager, paths, shell, shown};
+use crate::{binary, manager, paths, shell};
 
 pub mod ask;
 mod launchers;
 mod loads;
 mod report;
 mod verdict;
+
+/// This program's version, and the library's that it takes for its own.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Checks this command, or the machine.
 pub fn main(words: &[OsString], settings: &[Variable], json: bool) -> ExitCode {
@@ -33,7 +37,7 @@ pub fn main(words: &[OsString], settings: &[Variable], json: bool) -> ExitCode {
     let library = match preload::library() {
         Ok(library) => library,
         Err(complaint) => {
-            crate::say(complaint);
+            say(complaint);
             report.add("library", "not there");
             return report.print(false, json);
         }

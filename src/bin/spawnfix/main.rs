@@ -1,7 +1,7 @@
 //! The program `spawnfix`: runs a command with the library loaded into it, tells what a spawn will come to, and ends what
 //! was left behind. The manual page, spawnfix(1), says what for.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
@@ -19,6 +19,7 @@ mod launcher;
 #[cfg(any(test, target_os = "macos"))]
 mod libproc;
 mod options;
+mod output;
 mod paths;
 mod patient;
 mod pmi;
@@ -52,9 +53,6 @@ mod settings;
 #[path = "../../stdio.rs"]
 mod stdio;
 
-/// The version of program and library.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_else(|| "spawnfix".into());
@@ -70,24 +68,4 @@ fn main() -> ExitCode {
         _ => {}
     }
     run::main(&arguments)
-}
-
-/// Says this on stderr, as all that this program says there.
-fn say(text: impl std::fmt::Display) {
-    use std::io::Write as _;
-    // Nobody may be listening.
-    let _ = writeln!(std::io::stderr(), "spawnfix: {text}");
-}
-
-/// Prints this on stdout.
-fn print(text: &str) {
-    use std::io::Write as _;
-    let mut stdout = std::io::stdout();
-    let _ = stdout.write_all(text.as_bytes());
-    let _ = stdout.flush();
-}
-
-/// A word from outside, as it is shown.
-fn shown(word: &(impl AsRef<OsStr> + ?Sized)) -> logging::Escaped<'_> {
-    logging::Escaped(word.as_ref().as_bytes())
 }

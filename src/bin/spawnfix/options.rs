@@ -10,7 +10,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use clap_complete::Shell;
 
-use crate::{VERSION, settings, shown};
+use crate::output::shown;
+use crate::settings;
 
 const GUARDS: [&str; 4] = ["auto", "launch", "call", "off"];
 const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
@@ -62,7 +63,7 @@ pub fn parser() -> Command {
         setting.require_equals(true)
     };
     Command::new("spawnfix")
-        .version(VERSION)
+        .version(env!("CARGO_PKG_VERSION"))
         .about("Run a program whose MPI_Comm_spawn leaves it its stdin")
         .override_usage(USAGE)
         .after_help(AFTER)

@@ -4,7 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::{paths, shown};
+use crate::output::shown;
+use crate::paths;
 
 /// Whose dynamic linker it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

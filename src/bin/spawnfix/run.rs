@@ -8,10 +8,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::options::{self, Act, Asked};
+use crate::output::{print, say, shown};
 use crate::paths::NotFound;
 use crate::preload::Variable;
 use crate::preload::{self, System};
-use crate::{check, completions, inherited, paths, print, say, shown, sweep};
+use crate::{check, completions, inherited, paths, sweep};
 
 /// `spawnfix ARGUMENT…`.
 pub fn main(arguments: &[OsString]) -> ExitCode {

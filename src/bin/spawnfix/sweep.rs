@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
+use crate::output::{print, shown};
+use crate::paths;
 use crate::processes::{self, Process};
-use crate::{paths, print, shown};
 
 /// How long an agent may take to end its jobs and itself.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -16,6 +16,8 @@ pub mod launch;
 mod logging;
 #[path = "../../../src/mpi.rs"]
 pub mod mpi;
+#[path = "../../../src/bin/spawnfix/output.rs"]
+mod output;
 #[path = "../../../src/bin/spawnfix/paths.rs"]
 pub mod paths;
 #[path = "../../../src/bin/spawnfix/pmi.rs"]
@@ -30,12 +32,6 @@ pub mod settings;
 pub mod shell;
 #[path = "../../../src/stdio.rs"]
 pub mod stdio;
-
-/// As in the program.
-fn shown(word: &(impl AsRef<std::ffi::OsStr> + ?Sized)) -> logging::Escaped<'_> {
-    use std::os::unix::ffi::OsStrExt;
-    logging::Escaped(word.as_ref().as_bytes())
-}
 
 /// Whether this text can neither drive a terminal nor begin a line of its own.
 pub fn is_plain(text: &str) -> bool {

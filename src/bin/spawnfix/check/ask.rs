@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::print;
+use crate::output::print;
 
 /// How long a program may take to tell its version.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -8,7 +8,8 @@ use super::ask::answer;
 use super::report::Report;
 use super::verdict::Launcher;
 use crate::mpi::{Family, Mpi};
-use crate::{launcher, paths, shown, whose};
+use crate::output::shown;
+use crate::{launcher, paths, whose};
 
 /// The mpiexecs: the one that a spawn will launch, and others that a user should know of.
 pub struct Launchers {

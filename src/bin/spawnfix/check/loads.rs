@@ -9,8 +9,8 @@ use std::process::Command;
 use super::ask::answer;
 use super::verdict::Loads;
 use crate::binary::{self, Binary};
+use crate::output::shown;
 use crate::preload::{self, System};
-use crate::shown;
 
 pub fn told(loads: &Loads) -> String {
     match loads {

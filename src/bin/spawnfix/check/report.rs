@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use crate::print;
+use crate::output::print;
 
 /// What is found, a line each.
 #[derive(Default)]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::mpi::{Family, Mpi};
-use crate::shown;
+use crate::output::shown;
 
 /// Whether the library loads into a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
