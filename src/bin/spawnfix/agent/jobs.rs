@@ -201,9 +201,12 @@ impl Jobs {
 
     /// Looks at their sockets. `ready` tells, in the order of [`Jobs::sockets`], on which something happened.
     pub fn attend(&mut self, ready: &[Vec<bool>], client: &mut Client) {
-        for (at, ready) in ready.iter().enumerate() {
-            let events = self.all[at].attend(ready);
-            let number = self.all[at].number;
+        let jobs = self.all.iter_mut().zip(ready);
+        let events: Vec<_> = jobs
+            .map(|(job, ready)| (job.number, job.attend(ready)))
+            .collect();
+        // One that failed is no longer there when the next one's are heard.
+        for (number, events) in events {
             for event in events {
                 self.hear(number, event, client);
             }
@@ -385,5 +388,86 @@ fn purpose(message: &Message) -> String {
         Request::UniverseSize => "the size of the universe".to_owned(),
         Request::Publish | Request::Unpublish | Request::Lookup => "published names".to_owned(),
         _ => format!("'{}'", Escaped(message.command())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+    use std::os::unix::fs::PermissionsExt;
+
+    use rustix::process::getppid;
+
+    use super::*;
+    use crate::greeting::{Address, Greeting};
+
+    /// This process's parent, as a client, and the other end of its connection.
+    fn client() -> (Client, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let libmpi = std::thread::spawn(move || {
+            let (mut libmpi, _) = listener.accept().unwrap();
+            libmpi.write_all(b"cmd=singinit\n").unwrap();
+            libmpi
+        });
+        let program = Program::new(getppid().unwrap()).unwrap();
+        let client = Client::connect(program, port, true).unwrap();
+        (client, libmpi.join().unwrap())
+    }
+
+    /// A job whose mpiexec does nothing, and where its bridge would find the agent.
+    fn job(number: usize) -> (Job, Address) {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("mpiexec");
+        let told = place.path().join("told");
+        let script = "#!/bin/sh\necho \"$SPAWNFIX_BRIDGE\" >\"$0\".new; mv \"$0\".new \"${0%/*}\"/told; exec sleep 60\n";
+        fs::write(&file, script).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        let candidate = Candidate { file, why: "x" };
+        let job = Job::start(number, "x", &candidate, None, &[]).unwrap();
+        while !told.exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let address = Address::parse(fs::read_to_string(told).unwrap().trim()).unwrap();
+        (job, address)
+    }
+
+    #[test]
+    fn a_job_that_fails_is_gone_and_the_one_behind_it_is_not() {
+        let (mut client, mut libmpi) = client();
+        let mut jobs = Jobs::new(None, Vec::new());
+        let (failing, address) = job(1);
+        let (other, _) = job(2);
+        jobs.all = vec![failing, other];
+        jobs.pending = Some(Pending {
+            message: Message::line("cmd=spawn"),
+            job: 1,
+        });
+        let mut bridge = TcpStream::connect((Ipv4Addr::LOCALHOST, address.port)).unwrap();
+        let greeting = address.greeting(Greeting::NoManager);
+        bridge.write_all(greeting.as_bytes()).unwrap();
+        // Once to accept, and as often as it takes until all is there.
+        while jobs.are_asked() {
+            let ready: Vec<_> = jobs
+                .sockets()
+                .iter()
+                .map(|all| vec![true; all.len()])
+                .collect();
+            jobs.attend(&ready, &mut client);
+        }
+        let numbers: Vec<_> = jobs.all.iter().map(|job| job.number).collect();
+        assert_eq!(numbers, [2]);
+        drop(client);
+        let mut said = String::new();
+        libmpi.read_to_string(&mut said).unwrap();
+        assert!(
+            said.ends_with("cmd=spawn_result rc=1 msg=no_launcher\n"),
+            "{said}"
+        );
+        for job in &mut jobs.all {
+            job.terminate();
+        }
     }
 }
