@@ -2,25 +2,23 @@
 //! process manager.
 
 use std::collections::{HashMap, VecDeque};
-use std::ffi::OsString;
-use std::io;
 use std::net::{Shutdown, TcpStream};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
+use self::mpiexec::Launched;
 use self::reception::Reception;
-use crate::greeting::{Address, Greeting};
-use crate::launcher::{Candidate, How};
+use crate::greeting::Greeting;
+use crate::launcher::Candidate;
 use crate::logging::Escaped;
 use crate::patient;
 use crate::pmi::{Framer, Message};
 use crate::tree::{self, Process};
 
+pub mod mpiexec;
 mod reception;
 
 /// How long mpiexec may take to find that a process which has ended had crashed.
@@ -34,6 +32,19 @@ pub enum Asker {
     Program,
     /// The agent itself, which only has to know that it came.
     Agent,
+}
+
+/// What a job is started for. If its mpiexec does not come to serve, the next one is.
+pub struct Task {
+    pub number: usize,
+    /// In the words of the log.
+    pub purpose: String,
+    /// Whether the job serves this one spawn and nothing else.
+    pub of_its_own: bool,
+    /// What is to be asked as soon as the bridge is there.
+    pub questions: Vec<(Message, Asker)>,
+    /// The mpiexecs that may still be tried, best first.
+    pub untried: std::vec::IntoIter<Candidate>,
 }
 
 /// Where a job is on its way.
@@ -52,19 +63,13 @@ enum Stage {
 
 /// A job.
 pub struct Job {
-    pub number: usize,
-    /// What it was started for, for the log.
-    pub purpose: String,
+    pub task: Task,
     pub launcher: PathBuf,
     /// mpiexec's process, which leads a process group.
     pub pid: Pid,
     stage: Stage,
-    /// What is to be asked as soon as the bridge is there.
-    questions: Vec<(Message, Asker)>,
     /// Whose answers are to come, in their order.
     answers: VecDeque<Asker>,
-    /// Whether it serves one spawn and nothing else.
-    pub of_its_own: bool,
     /// The bridge went away before it was let go: a process of the job failed, or mpiexec was killed.
     pub broken: bool,
     pub status: Option<ExitStatus>,
@@ -92,67 +97,14 @@ pub enum Event {
 }
 
 impl Job {
-    /// Starts mpiexec, in this directory, with these changes to the environment.
-    ///
-    /// # Errors
-    /// It could not be executed, or there are no resources for it.
-    pub fn start(
-        number: usize,
-        purpose: &str,
-        candidate: &Candidate,
-        directory: Option<&Path>,
-        environment: &[(OsString, Option<OsString>)],
-    ) -> Result<Job, How> {
-        let reception = Reception::open().map_err(How::resources)?;
-        // Called by its path: hydra finds its proxy beside it.
-        let mut command = Command::new(&candidate.file);
-        command
-            .args(["-n", "1"])
-            .arg(own_file().map_err(How::resources)?)
-            .arg("--bridge");
-        command.env(Address::VARIABLE, reception.address().to_string());
-        for (name, value) in environment {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        if let Some(directory) = directory {
-            command.current_dir(directory);
-        }
-        command.process_group(0);
-        #[cfg(target_os = "linux")]
-        {
-            let agent = rustix::process::getpid();
-            // SAFETY: prctl and getppid are async-signal-safe.
-            unsafe {
-                command.pre_exec(move || {
-                    // The job does not outlive an agent that is killed.
-                    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
-                    if rustix::process::getppid() != Some(agent) {
-                        return Err(io::ErrorKind::BrokenPipe.into());
-                    }
-                    Ok(())
-                });
-            }
-        }
-        let child = command.spawn().map_err(How::not_run)?;
-        let pid = Pid::from_child(&child);
-        log::info!(
-            "job {number}, {purpose}: {} is launched, {}, as process {}",
-            Escaped(candidate.file.as_os_str().as_bytes()),
-            candidate.why,
-            child.id()
-        );
-        Ok(Job {
-            number,
-            purpose: purpose.to_owned(),
-            launcher: candidate.file.clone(),
-            pid,
-            stage: Stage::Starting(reception),
-            questions: Vec::new(),
+    /// The job of an mpiexec that was launched for this task.
+    pub fn new(task: Task, launched: Launched) -> Job {
+        Job {
+            task,
+            launcher: launched.file,
+            pid: launched.pid,
+            stage: Stage::Starting(launched.reception),
             answers: VecDeque::new(),
-            of_its_own: false,
             broken: false,
             status: None,
             background: false,
@@ -160,7 +112,7 @@ impl Job {
             remains: Vec::new(),
             leaving: false,
             idle: None,
-        })
+        }
     }
 
     /// Asks it, at once or as soon as it can be asked.
@@ -170,13 +122,8 @@ impl Job {
             let _ = patient::write_all(bridge, message.bytes());
             self.answers.push_back(asker);
         } else {
-            self.questions.push((message, asker));
+            self.task.questions.push((message, asker));
         }
-    }
-
-    /// What was to be asked and was not, for the next mpiexec.
-    pub fn unasked(self) -> Vec<(Message, Asker)> {
-        self.questions
     }
 
     /// Lets it go if all its processes but mpiexec's own and the bridge have ended, and had a while ago: nothing more will come
@@ -219,8 +166,8 @@ impl Job {
     }
 
     /// Whether it can be asked, now or soon.
-    pub fn serves(&self) -> bool {
-        !self.of_its_own
+    pub fn can_be_asked(&self) -> bool {
+        !self.task.of_its_own
             && !self.leaving
             && self.ending.is_none()
             && !matches!(self.stage, Stage::Left)
@@ -331,7 +278,7 @@ impl Job {
                     pid,
                     framer: Framer::default(),
                 };
-                for (message, asker) in std::mem::take(&mut self.questions) {
+                for (message, asker) in std::mem::take(&mut self.task.questions) {
                     self.ask(message, asker);
                 }
                 vec![Event::Ready]
@@ -352,7 +299,7 @@ impl Job {
         loop {
             match framer.next() {
                 Ok(Some(message)) => {
-                    log::trace!("job {}: {}", self.number, Escaped(message.bytes()));
+                    log::trace!("job {}: {}", self.task.number, Escaped(message.bytes()));
                     if self.answers.pop_front() == Some(Asker::Program) {
                         events.push(Event::Answer(message));
                     }
@@ -372,14 +319,4 @@ impl Job {
         }
         events
     }
-}
-
-/// This program's file, for the bridge. After an update it is the new one, under the old one's name.
-pub fn own_file() -> io::Result<PathBuf> {
-    let file = std::env::current_exe()?;
-    let bytes = file.as_os_str().as_bytes();
-    Ok(match bytes.strip_suffix(b" (deleted)") {
-        Some(path) => Path::new(std::ffi::OsStr::from_bytes(path)).to_owned(),
-        None => file,
-    })
 }

@@ -26,12 +26,12 @@ pub struct Candidate {
 pub struct Found {
     pub candidates: Vec<Candidate>,
     /// Open MPI's, or not to be executed.
-    pub unfit: Vec<(PathBuf, How)>,
+    pub unfit: Vec<(PathBuf, LaunchError)>,
 }
 
 /// How a launch failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
+pub enum LaunchError {
     /// It could not be executed, for this errno.
     NotRun(i32),
     /// It is Open MPI's, and was not run.
@@ -46,37 +46,43 @@ pub enum How {
     Resources(i32),
 }
 
-impl How {
-    pub fn not_run(error: io::Error) -> How {
-        How::NotRun(error.raw_os_error().unwrap_or(libc::EINVAL))
+impl LaunchError {
+    pub fn not_run(error: io::Error) -> LaunchError {
+        LaunchError::NotRun(error.raw_os_error().unwrap_or(libc::EINVAL))
     }
 
-    pub fn resources(error: io::Error) -> How {
-        How::Resources(error.raw_os_error().unwrap_or(libc::EINVAL))
+    pub fn resources(error: io::Error) -> LaunchError {
+        LaunchError::Resources(error.raw_os_error().unwrap_or(libc::EINVAL))
     }
 
-    pub fn ended(status: ExitStatus) -> How {
+    pub fn ended(status: ExitStatus) -> LaunchError {
         match (status.code(), status.signal()) {
-            (Some(code), _) => How::Exited(code),
-            (_, signal) => How::Killed(signal.unwrap_or(0)),
+            (Some(code), _) => LaunchError::Exited(code),
+            (_, signal) => LaunchError::Killed(signal.unwrap_or(0)),
         }
     }
 }
 
-impl fmt::Display for How {
+impl fmt::Display for LaunchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             // The file is there: what is not is the interpreter that its first line names.
-            How::NotRun(libc::ENOENT) => f.write_str("can't be run: its interpreter is not there"),
-            How::NotRun(libc::EACCES) => f.write_str("can't be run: it is not executable"),
-            How::NotRun(errno) => {
+            LaunchError::NotRun(libc::ENOENT) => {
+                f.write_str("can't be run: its interpreter is not there")
+            }
+            LaunchError::NotRun(libc::EACCES) => f.write_str("can't be run: it is not executable"),
+            LaunchError::NotRun(errno) => {
                 write!(f, "can't be run ({})", io::Error::from_raw_os_error(*errno))
             }
-            How::OpenMpis => f.write_str("is Open MPI's"),
-            How::Exited(status) => write!(f, "ended with exit status {status} before it answered"),
-            How::Killed(signal) => write!(f, "was killed by signal {signal} before it answered"),
-            How::NoManager => f.write_str("is no process manager that speaks PMI-1"),
-            How::Resources(errno) => {
+            LaunchError::OpenMpis => f.write_str("is Open MPI's"),
+            LaunchError::Exited(status) => {
+                write!(f, "ended with exit status {status} before it answered")
+            }
+            LaunchError::Killed(signal) => {
+                write!(f, "was killed by signal {signal} before it answered")
+            }
+            LaunchError::NoManager => f.write_str("is no process manager that speaks PMI-1"),
+            LaunchError::Resources(errno) => {
                 write!(
                     f,
                     "could not be started ({})",
@@ -137,9 +143,9 @@ impl Found {
             return;
         }
         if metadata.permissions().mode() & 0o111 == 0 {
-            self.unfit.push((file, How::NotRun(libc::EACCES)));
+            self.unfit.push((file, LaunchError::NotRun(libc::EACCES)));
         } else if whose::family_of(&file) == Some(Family::OpenMpi) {
-            self.unfit.push((file, How::OpenMpis));
+            self.unfit.push((file, LaunchError::OpenMpis));
         } else {
             let why = match self.candidates.is_empty() {
                 true if self.unfit.is_empty() => why,
@@ -152,9 +158,9 @@ impl Found {
 }
 
 /// That no mpiexec serves, in the words of the log.
-pub struct Failure<'a> {
+pub struct NoLauncher<'a> {
     /// The last that was tried, or what was found that can't serve.
-    pub last: Option<(&'a Path, How)>,
+    pub last: Option<(&'a Path, LaunchError)>,
     /// The program's MPI, if it is known.
     pub mpi: Option<String>,
     pub path: Option<&'a OsStr>,
@@ -162,7 +168,7 @@ pub struct Failure<'a> {
     pub hosts: Option<(&'static str, PathBuf)>,
 }
 
-impl fmt::Display for Failure<'_> {
+impl fmt::Display for NoLauncher<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.last {
             None => f.write_str("mpiexec was not found on PATH")?,
@@ -173,13 +179,13 @@ impl fmt::Display for Failure<'_> {
             write!(f, "; this program has {mpi}")?;
         }
         match self.last {
-            Some((_, How::OpenMpis)) => {
+            Some((_, LaunchError::OpenMpis)) => {
                 f.write_str(": put the mpiexec of the program's own MPI on PATH")?
             }
-            None | Some((_, How::NotRun(_))) => {
+            None | Some((_, LaunchError::NotRun(_))) => {
                 f.write_str(": put the directory with the mpiexec of the program's MPI on PATH")?;
             }
-            Some((_, How::Exited(_) | How::Killed(_))) => {
+            Some((_, LaunchError::Exited(_) | LaunchError::Killed(_))) => {
                 if let Some((variable, bridge)) = &self.hosts {
                     let bridge = Escaped(bridge.as_os_str().as_bytes());
                     write!(
@@ -242,8 +248,8 @@ mod tests {
         });
         assert_eq!(found.candidates, candidates);
         let unfit = [
-            (at("plain/mpiexec"), How::NotRun(libc::EACCES)),
-            (at("open/mpiexec"), How::OpenMpis),
+            (at("plain/mpiexec"), LaunchError::NotRun(libc::EACCES)),
+            (at("open/mpiexec"), LaunchError::OpenMpis),
         ];
         assert_eq!(found.unfit, unfit);
         assert!(
@@ -255,8 +261,8 @@ mod tests {
 
     #[test]
     fn a_failure_says_what_was_run_how_it_ended_and_what_to_do() {
-        let failure = |last: Option<(&str, How)>| {
-            let failure = Failure {
+        let failure = |last: Option<(&str, LaunchError)>| {
+            let failure = NoLauncher {
                 last: last.map(|(file, how)| (Path::new(file), how)),
                 mpi: Some("MPICH 4.2.3".to_owned()),
                 path: Some(OsStr::new("/x")),
@@ -270,12 +276,12 @@ mod tests {
              with the mpiexec of the program's MPI on PATH; PATH is /x"
         );
         assert_eq!(
-            failure(Some(("/bin/mpiexec", How::Exited(3)))),
+            failure(Some(("/bin/mpiexec", LaunchError::Exited(3)))),
             "/bin/mpiexec ended with exit status 3 before it answered, so MPI can launch nothing; this program has \
              MPICH 4.2.3: it launches where PBS_NODEFILE says, and the first of those hosts must have \
              /opt/bin/spawnfix"
         );
-        let open_mpis = failure(Some(("/bin/mpiexec", How::OpenMpis)));
+        let open_mpis = failure(Some(("/bin/mpiexec", LaunchError::OpenMpis)));
         assert!(open_mpis.starts_with("/bin/mpiexec is Open MPI's, so MPI can launch nothing;"));
     }
 }

@@ -149,6 +149,16 @@ pub fn own() -> Option<PathBuf> {
     file.canonicalize().ok()
 }
 
+/// This program's file, under the name by which it was started: after an update that is the new one's.
+pub fn own_by_name() -> std::io::Result<PathBuf> {
+    let file = std::env::current_exe()?;
+    let bytes = file.as_os_str().as_bytes();
+    Ok(match bytes.strip_suffix(b" (deleted)") {
+        Some(path) => Path::new(OsStr::from_bytes(path)).to_owned(),
+        None => file,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

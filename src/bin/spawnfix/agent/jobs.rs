@@ -1,9 +1,7 @@
 //! The program's jobs: which one a question is for, which mpiexec is tried next, how a job's end is told.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -12,12 +10,13 @@ use std::time::Duration;
 use rustix::process::{Signal, WaitOptions};
 
 use super::client::Client;
-use crate::job::{self, Asker, Event, Job};
-use crate::launcher::{self, Candidate, Failure, How};
+use crate::job::{Asker, Event, Job, Task, mpiexec};
+use crate::launcher::{self, Found, LaunchError, NoLauncher};
 use crate::logging::Escaped;
+use crate::output::shown;
 use crate::pmi::{Message, Request};
 use crate::program::Program;
-use crate::{hosts, tree};
+use crate::{hosts, paths, tree};
 
 /// How long a job may take to end before it is killed. In all it may take 2 s.
 pub const GRACE: Duration = Duration::from_millis(1200);
@@ -35,8 +34,6 @@ pub struct Jobs {
     environment: Vec<(OsString, Option<OsString>)>,
     all: Vec<Job>,
     started: usize,
-    /// The mpiexecs that a job in its start may still try.
-    untried: HashMap<usize, Vec<Candidate>>,
     pending: Option<Pending>,
     /// The failure that was told last.
     told: Option<String>,
@@ -51,7 +48,6 @@ impl Jobs {
             environment,
             all: Vec::new(),
             started: 0,
-            untried: HashMap::new(),
             pending: None,
             told: None,
             published: Vec::new(),
@@ -76,9 +72,9 @@ impl Jobs {
     pub fn ask(&mut self, message: Message, client: &mut Client) {
         let spawns = Request::of(&message) == Request::Spawn;
         let of_its_own = client.shell && spawns;
-        let serving = self.all.iter_mut().find(|job| !of_its_own && job.serves());
-        if let Some(job) = serving {
-            let number = job.number;
+        let mut jobs = self.all.iter_mut();
+        if let Some(job) = jobs.find(|job| !of_its_own && job.can_be_asked()) {
+            let number = job.task.number;
             job.ask(message.clone(), Asker::Program);
             self.pending = Some(Pending {
                 message,
@@ -87,68 +83,61 @@ impl Jobs {
             return;
         }
         self.started += 1;
-        let number = self.started;
-        let purpose = purpose(&message);
-        let found = look_for_launchers(&client.program);
         self.pending = Some(Pending {
             message: message.clone(),
-            job: number,
+            job: self.started,
         });
-        let mut questions: Vec<_> = self
-            .published
-            .iter()
-            .map(|name| (name.clone(), Asker::Agent))
-            .collect();
+        let purpose = purpose(&message);
+        let published = self.published.iter().cloned();
+        let mut questions: Vec<_> = published.map(|name| (name, Asker::Agent)).collect();
         questions.push((message, Asker::Program));
-        let (mut candidates, last) = found;
-        candidates.reverse();
-        self.untried.insert(number, candidates);
-        self.start(number, &purpose, questions, of_its_own, last, client);
+        let found = look_for_launchers(&client.program);
+        let task = Task {
+            number: self.started,
+            purpose,
+            of_its_own,
+            questions,
+            untried: found.candidates.into_iter(),
+        };
+        self.start(task, found.unfit.into_iter().next(), client);
     }
 
-    /// Starts the next mpiexec that may serve this job, or tells the program that none does.
+    /// Starts the next mpiexec that may serve this task, or tells the program that none does.
     fn start(
         &mut self,
-        number: usize,
-        purpose: &str,
-        questions: Vec<(Message, Asker)>,
-        of_its_own: bool,
-        mut last: Option<(PathBuf, How)>,
+        mut task: Task,
+        mut last: Option<(PathBuf, LaunchError)>,
         client: &mut Client,
     ) {
         // Where the program is now, as it may have changed its directory since its first spawn.
         let directory = client.program.directory();
-        while let Some(candidate) = self.untried.get_mut(&number).and_then(Vec::pop) {
-            match Job::start(
-                number,
-                purpose,
+        while let Some(candidate) = task.untried.next() {
+            match mpiexec::launch(
+                task.number,
+                &task.purpose,
                 &candidate,
                 directory.as_deref(),
                 &self.environment,
             ) {
-                Ok(mut job) => {
-                    for (message, asker) in questions {
-                        job.ask(message, asker);
-                    }
-                    job.of_its_own = of_its_own;
-                    self.all.push(job);
+                Ok(launched) => {
+                    self.all.push(Job::new(task, launched));
                     return;
                 }
-                Err(how) => {
-                    self.warn_of_next(number, &candidate.file, how);
-                    last = Some((candidate.file, how));
+                Err(error) => {
+                    warn_of_next(&task, &candidate.file, error);
+                    last = Some((candidate.file, error));
                 }
             }
         }
-        self.untried.remove(&number);
         let path = std::env::var_os("PATH");
-        let failure = Failure {
-            last: last.as_ref().map(|(file, how)| (file.as_path(), *how)),
+        let failure = NoLauncher {
+            last: last.as_ref().map(|(file, error)| (file.as_path(), *error)),
             mpi: self.mpi.clone(),
             path: path.as_deref(),
-            hosts: hosts::told_of_hosts().zip(job::own_file().ok()),
+            hosts: hosts::told_of_hosts().zip(paths::own_by_name().ok()),
         };
         let failure = failure.to_string();
+        let purpose = task.purpose;
         // A program may try again and again.
         if self.told.as_ref() == Some(&failure) {
             log::info!("{purpose}: as before, {failure}");
@@ -156,42 +145,26 @@ impl Jobs {
             log::error!("{purpose}: {failure}");
             self.told = Some(failure);
         }
-        if let Some(pending) = self.pending.take_if(|pending| pending.job == number) {
-            let failure = Request::of(&pending.message).failure("no_launcher");
-            client.answer(&failure.to(&pending.message));
-        }
+        self.fail_question(task.number, "no_launcher", client);
     }
 
-    fn warn_of_next(&self, number: usize, file: &Path, how: How) {
-        if let Some(next) = self.untried.get(&number).and_then(|untried| untried.last()) {
-            log::warn!(
-                "{} {how}; the next is {}, {}",
-                Escaped(file.as_os_str().as_bytes()),
-                Escaped(next.file.as_os_str().as_bytes()),
-                next.why
-            );
+    /// Answers the program's question to this job, if there is one, that it failed.
+    fn fail_question(&mut self, number: usize, reason: &str, client: &mut Client) {
+        if let Some(Pending { message, .. }) = self.pending.take_if(|asked| asked.job == number) {
+            let failure = Request::of(&message).failure(reason);
+            client.answer(&failure.to(&message));
         }
     }
 
     /// A job has not come to serve: the next mpiexec is tried.
-    fn failed(&mut self, at: usize, how: How, client: &mut Client) {
+    fn failed(&mut self, at: usize, error: LaunchError, client: &mut Client) {
         let mut job = self.all.swap_remove(at);
         job.terminate();
-        let (number, of_its_own) = (job.number, job.of_its_own);
-        let (purpose, launcher) = (job.purpose.clone(), job.launcher.clone());
-        let questions = job.unasked();
         if client.gone || self.pending.is_none() {
             return;
         }
-        self.warn_of_next(number, &launcher, how);
-        self.start(
-            number,
-            &purpose,
-            questions,
-            of_its_own,
-            Some((launcher, how)),
-            client,
-        );
+        warn_of_next(&job.task, &job.launcher, error);
+        self.start(job.task, Some((job.launcher, error)), client);
     }
 
     /// The sockets of each on which something may happen.
@@ -203,7 +176,7 @@ impl Jobs {
     pub fn attend(&mut self, ready: &[Vec<bool>], client: &mut Client) {
         let jobs = self.all.iter_mut().zip(ready);
         let events: Vec<_> = jobs
-            .map(|(job, ready)| (job.number, job.attend(ready)))
+            .map(|(job, ready)| (job.task.number, job.attend(ready)))
             .collect();
         // One that failed is no longer there when the next one's are heard.
         for (number, events) in events {
@@ -214,15 +187,12 @@ impl Jobs {
     }
 
     fn hear(&mut self, number: usize, event: Event, client: &mut Client) {
-        let Some(at) = self.all.iter().position(|job| job.number == number) else {
+        let Some(at) = self.all.iter().position(|job| job.task.number == number) else {
             return;
         };
         match event {
-            Event::Ready => {
-                log::debug!("job {number} serves");
-                self.untried.remove(&number);
-            }
-            Event::NoManager => self.failed(at, How::NoManager, client),
+            Event::Ready => log::debug!("job {number} serves"),
+            Event::NoManager => self.failed(at, LaunchError::NoManager, client),
             Event::Answer(answer) => {
                 if let Some(pending) = self.pending.take_if(|pending| pending.job == number) {
                     if Request::of(&pending.message) == Request::Publish && !answer.is_failure() {
@@ -240,7 +210,7 @@ impl Jobs {
         let mut older = self
             .all
             .iter_mut()
-            .filter(|job| job.of_its_own && Some(job.number) != but)
+            .filter(|job| job.task.of_its_own && Some(job.task.number) != but)
             .peekable();
         if older.peek().is_some() {
             let all = tree::all();
@@ -287,13 +257,13 @@ impl Jobs {
                     job.background = true;
                     log::warn!(
                         "{} {}; something of it goes on in the background, and is waited for",
-                        Escaped(job.launcher.as_os_str().as_bytes()),
-                        How::ended(status)
+                        shown(&job.launcher),
+                        LaunchError::ended(status)
                     );
                 }
                 at += 1;
             } else if job.is_starting() && job.ending.is_none() {
-                self.failed(at, How::ended(status), client);
+                self.failed(at, LaunchError::ended(status), client);
             } else {
                 let job = self.all.swap_remove(at);
                 self.ended(&job, status, client);
@@ -303,18 +273,19 @@ impl Jobs {
 
     /// A job is over: its children are gone.
     fn ended(&mut self, job: &Job, status: ExitStatus, client: &mut Client) {
-        if let Some(pending) = self.pending.take_if(|pending| pending.job == job.number) {
-            let failure = Request::of(&pending.message).failure("job_ended");
-            client.answer(&failure.to(&pending.message));
-        }
+        self.fail_question(job.task.number, "job_ended", client);
         let well = status.success() && !job.broken || job.ending.is_some() || client.finalized;
         if well || client.gone {
-            log::info!("job {}, {}, ended: {status}", job.number, job.purpose);
+            log::info!(
+                "job {}, {}, ended: {status}",
+                job.task.number,
+                job.task.purpose
+            );
         } else if client.shell {
             log::warn!(
                 "job {}, {}, is gone: mpiexec ended with {status}; this shell goes on, and can spawn again",
-                job.number,
-                job.purpose
+                job.task.number,
+                job.task.purpose
             );
         } else {
             client.end_program();
@@ -360,13 +331,25 @@ impl Jobs {
 }
 
 /// The mpiexecs to try, and what was found that can't serve.
-fn look_for_launchers(program: &Program) -> (Vec<Candidate>, Option<(PathBuf, How)>) {
+fn look_for_launchers(program: &Program) -> Found {
     let libmpi = program.libmpi();
     let found = launcher::find(std::env::var_os("PATH").as_deref(), libmpi.as_deref());
-    for (file, how) in &found.unfit {
-        log::info!("{} {how}", Escaped(file.as_os_str().as_bytes()));
+    for (file, why) in &found.unfit {
+        log::info!("{} {why}", shown(file));
     }
-    (found.candidates, found.unfit.into_iter().next())
+    found
+}
+
+/// That this file does not serve, and which one is next, if one is.
+fn warn_of_next(task: &Task, file: &Path, error: LaunchError) {
+    if let Some(next) = task.untried.as_slice().first() {
+        log::warn!(
+            "{} {error}; the next is {}, {}",
+            shown(file),
+            shown(&next.file),
+            next.why
+        );
+    }
 }
 
 /// What a job is for, in the log.
@@ -402,6 +385,7 @@ mod tests {
 
     use super::*;
     use crate::greeting::{Address, Greeting};
+    use crate::launcher::Candidate;
 
     /// This process's parent, as a client, and the other end of its connection.
     fn client() -> (Client, TcpStream) {
@@ -421,12 +405,20 @@ mod tests {
     fn job(number: usize) -> (Job, Address) {
         let place = tempfile::tempdir().unwrap();
         let file = place.path().join("mpiexec");
-        let told = place.path().join("told");
-        let script = "#!/bin/sh\necho \"$SPAWNFIX_BRIDGE\" >\"$0\".new; mv \"$0\".new \"${0%/*}\"/told; exec sleep 60\n";
+        let told = place.path().join("mpiexec.told");
+        let script = "#!/bin/sh\necho \"$SPAWNFIX_BRIDGE\" >\"$0.new\"; mv \"$0.new\" \"$0.told\"; exec sleep 60\n";
         fs::write(&file, script).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
         let candidate = Candidate { file, why: "x" };
-        let job = Job::start(number, "x", &candidate, None, &[]).unwrap();
+        let launched = mpiexec::launch(number, "x", &candidate, None, &[]).unwrap();
+        let task = Task {
+            number,
+            purpose: "x".to_owned(),
+            of_its_own: true,
+            questions: Vec::new(),
+            untried: Vec::new().into_iter(),
+        };
+        let job = Job::new(task, launched);
         while !told.exists() {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -457,7 +449,7 @@ mod tests {
                 .collect();
             jobs.attend(&ready, &mut client);
         }
-        let numbers: Vec<_> = jobs.all.iter().map(|job| job.number).collect();
+        let numbers: Vec<_> = jobs.all.iter().map(|job| job.task.number).collect();
         assert_eq!(numbers, [2]);
         drop(client);
         let mut said = String::new();
