@@ -79,8 +79,8 @@ pub struct Job {
     pub ending: Option<Instant>,
     /// Its processes at that time.
     remains: Vec<Process>,
-    /// Whether it was told to let the bridge go.
-    leaving: bool,
+    /// Whether the bridge was let go, or soon is.
+    let_go: bool,
     /// Since when nothing is left of it but mpiexec and the bridge.
     idle: Option<Instant>,
 }
@@ -110,7 +110,7 @@ impl Job {
             background: false,
             ending: None,
             remains: Vec::new(),
-            leaving: false,
+            let_go: false,
             idle: None,
         }
     }
@@ -129,11 +129,11 @@ impl Job {
     /// Lets it go if all its processes but mpiexec's own and the bridge have ended, and had a while ago: nothing more will come
     /// of it. Just after their end mpiexec may still find that one of them crashed, and is to say so. A job on other hosts
     /// may not be known so well, and stays until the program ends.
-    pub fn leave_if_idle(&mut self, all: &HashMap<Pid, Process>) {
+    pub fn let_go_if_idle(&mut self, all: &HashMap<Pid, Process>) {
         if !self.has_nobody(all) {
             self.idle = None;
         } else if self.has_been_idle() {
-            self.leave();
+            self.let_go();
         } else {
             self.idle.get_or_insert_with(Instant::now);
         }
@@ -157,7 +157,7 @@ impl Job {
 
     /// Whether it was seen idle, and is to be looked at again.
     pub fn seems_idle(&self) -> bool {
-        self.idle.is_some() && !self.leaving
+        self.idle.is_some() && !self.let_go
     }
 
     /// Whether that was long enough ago.
@@ -168,7 +168,7 @@ impl Job {
     /// Whether it can be asked, now or soon.
     pub fn can_be_asked(&self) -> bool {
         !self.task.of_its_own
-            && !self.leaving
+            && !self.let_go
             && self.ending.is_none()
             && !matches!(self.stage, Stage::Left)
     }
@@ -184,15 +184,15 @@ impl Job {
     }
 
     /// Lets the bridge go, in good order: the job then lasts as long as its children.
-    pub fn leave(&mut self) {
-        if !std::mem::replace(&mut self.leaving, true) {
+    pub fn let_go(&mut self) {
+        if !std::mem::replace(&mut self.let_go, true) {
             self.ask(Message::line("cmd=finalize"), Asker::Agent);
         }
     }
 
     /// A bridge that goes before `finalize` is answered is a process that failed.
-    fn hang_up_if_left(&mut self) {
-        if self.leaving && self.answers.is_empty() {
+    fn hang_up_if_let_go(&mut self) {
+        if self.let_go && self.answers.is_empty() {
             self.hang_up();
         }
     }
@@ -312,10 +312,10 @@ impl Job {
             }
         }
         if broken {
-            self.broken = !self.leaving;
+            self.broken = !self.let_go;
             self.hang_up();
         } else {
-            self.hang_up_if_left();
+            self.hang_up_if_let_go();
         }
         events
     }

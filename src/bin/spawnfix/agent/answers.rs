@@ -19,7 +19,7 @@ impl Answers {
     }
 
     /// The answer to this, if it can be known here.
-    pub fn to(&mut self, request: Request<'_>) -> Option<Message> {
+    pub fn answer(&mut self, request: Request<'_>) -> Option<Message> {
         Some(match request {
             Request::Init => {
                 let subversion = self.subversion;

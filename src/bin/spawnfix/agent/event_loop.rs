@@ -60,7 +60,7 @@ impl Agent {
     pub fn run(&mut self) {
         // What came together with the greeting is here already.
         self.serve_program();
-        while !(self.client.gone && self.jobs.are_over()) {
+        while !(self.client.gone && self.jobs.is_empty()) {
             self.wait();
             self.hear_signals();
             self.jobs.reap();
@@ -82,7 +82,7 @@ impl Agent {
     /// job steps in which the launchers end just then, and say so.
     fn part(&mut self) {
         let patience = match std::env::var_os("SLURM_JOB_ID") {
-            Some(_) if !self.jobs.are_over() => PARTING,
+            Some(_) if !self.jobs.is_empty() => PARTING,
             _ => Duration::ZERO,
         };
         if self
@@ -131,7 +131,7 @@ impl Agent {
 
     /// Answers the program, question by question: a later one waits for a job's answer to an earlier one.
     fn serve_program(&mut self) {
-        while !self.jobs.are_asked() {
+        while !self.jobs.has_question() {
             let Some(message) = self.client.next() else {
                 return;
             };
@@ -144,14 +144,14 @@ impl Agent {
         match request {
             Request::Finalize => {
                 self.client.finalized = true;
-                self.jobs.leave_serving();
+                self.jobs.let_serving_go();
                 self.parting = Some(Instant::now());
             }
             Request::Abort => {
                 log::info!("the program aborts");
                 self.jobs.abort(&message);
             }
-            _ => match self.answers.to(request) {
+            _ => match self.answers.answer(request) {
                 Some(answer) => self.client.answer(&answer.to(&message)),
                 None => self.jobs.ask(message, &mut self.client),
             },
@@ -166,7 +166,7 @@ impl Agent {
             log::info!(
                 "the program has ended, after MPI_Finalize: what it spawned is free to go on"
             );
-            self.jobs.leave();
+            self.jobs.let_go();
         } else {
             log::info!("the program has ended without MPI_Finalize: its jobs end");
             self.jobs.terminate();

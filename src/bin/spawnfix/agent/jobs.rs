@@ -54,12 +54,12 @@ impl Jobs {
         }
     }
 
-    pub fn are_over(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
     /// Whether a question waits for its answer.
-    pub fn are_asked(&self) -> bool {
+    pub fn has_question(&self) -> bool {
         self.pending.is_some()
     }
 
@@ -200,13 +200,13 @@ impl Jobs {
                     }
                 }
                 client.answer(&answer);
-                self.leave_idle(Some(number));
+                self.let_idle_go(Some(number));
             }
         }
     }
 
     /// In a shell, at each spawn and a moment later: jobs whose children have all ended are let go. There may be a thousand.
-    fn leave_idle(&mut self, but: Option<usize>) {
+    fn let_idle_go(&mut self, but: Option<usize>) {
         let mut older = self
             .all
             .iter_mut()
@@ -214,7 +214,7 @@ impl Jobs {
             .peekable();
         if older.peek().is_some() {
             let all = tree::all();
-            older.for_each(|job| job.leave_if_idle(&all));
+            older.for_each(|job| job.let_go_if_idle(&all));
         }
     }
 
@@ -238,7 +238,7 @@ impl Jobs {
     /// Jobs that have ended, that failed to start, that don't end.
     pub fn look_after(&mut self, client: &mut Client) {
         if (self.all.iter()).any(|job| job.seems_idle() && job.has_been_idle()) {
-            self.leave_idle(None);
+            self.let_idle_go(None);
         }
         let mut at = 0;
         while at < self.all.len() {
@@ -304,16 +304,16 @@ impl Jobs {
     }
 
     /// Lets those go that serve: they last as long as their children.
-    pub fn leave_serving(&mut self) {
+    pub fn let_serving_go(&mut self) {
         for job in self.all.iter_mut().filter(|job| job.is_serving()) {
-            job.leave();
+            job.let_go();
         }
     }
 
     /// Lets all go.
-    pub fn leave(&mut self) {
+    pub fn let_go(&mut self) {
         for job in &mut self.all {
-            job.leave();
+            job.let_go();
         }
     }
 
@@ -441,7 +441,7 @@ mod tests {
         let greeting = address.greeting(Greeting::NoManager);
         bridge.write_all(greeting.as_bytes()).unwrap();
         // Once to accept, and as often as it takes until all is there.
-        while jobs.are_asked() {
+        while jobs.has_question() {
             let ready: Vec<_> = jobs
                 .sockets()
                 .iter()
