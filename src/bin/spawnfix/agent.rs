@@ -19,16 +19,17 @@
 //! [`pmi`]: crate::pmi
 //! [`shell`]: crate::shell
 
-use std::convert::Infallible;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CString, OsString};
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use self::event_loop::Agent;
 use self::handed::Handed;
+use crate::exec::{Changes, execve};
 use crate::launch::Launch;
-use crate::logging::{self, Escaped};
+use crate::logging;
+use crate::output::shown;
 use crate::program::Program;
 use crate::settings::{InteractiveSetting, Settings};
 use crate::{preload, shell, stdio};
@@ -82,7 +83,7 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     if handed.version != env!("CARGO_PKG_VERSION") {
         log::warn!(
             "the library is spawnfix {}, and the program {}: {name} gets a stdin of its own, and no more",
-            Escaped(handed.version.as_bytes()),
+            shown(&handed.version),
             env!("CARGO_PKG_VERSION")
         );
         return become_launcher(&handed, &environment);
@@ -114,14 +115,15 @@ fn interactive(settings: &Settings, program: &Program) -> Option<String> {
     match settings.interactive {
         InteractiveSetting::Yes => Some("SPAWNFIX_INTERACTIVE=1".to_owned()),
         InteractiveSetting::No => None,
-        InteractiveSetting::Auto => shell::shell(&program.arguments(), program.stdin())
-            .map(|word| Escaped(word.as_bytes()).to_string()),
+        InteractiveSetting::Auto => {
+            shell::shell(&program.arguments(), program.stdin()).map(|word| shown(word).to_string())
+        }
     }
 }
 
 /// What the launcher's environment has that ours has not, and the other way round.
-fn launchers_environment(settings: &Settings) -> Vec<(OsString, Option<OsString>)> {
-    let mut changes = Vec::new();
+fn launchers_environment(settings: &Settings) -> Changes {
+    let mut changes = Changes::new();
     if let Some(list) = std::env::var_os(preload::VARIABLE).filter(|_| !settings.inherit) {
         changes.push((preload::VARIABLE.into(), preload::without_us(&list)));
     }
@@ -134,51 +136,17 @@ fn launchers_environment(settings: &Settings) -> Vec<(OsString, Option<OsString>
 }
 
 /// Becomes what MPI launched. If that can't be executed, ends as MPI's own child would: with a message.
-fn become_launcher(handed: &Handed, environment: &[(OsString, Option<OsString>)]) -> ExitCode {
-    let error = match execute(handed, environment) {
-        Ok(never) => match never {},
-        Err(error) => error,
+fn become_launcher(handed: &Handed, environment: &Changes) -> ExitCode {
+    let error = match CString::new(handed.file.as_bytes()) {
+        Ok(file) => {
+            // SAFETY: signal takes no pointers here. What Rust's runtime has set SIGPIPE to is put back.
+            unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+            execve(&file, &handed.argv, environment)
+        }
+        Err(_) => io::ErrorKind::InvalidInput.into(),
     };
-    log::error!("{} can't be run: {error}", Escaped(handed.file.as_bytes()));
+    log::error!("{} can't be run: {error}", shown(&handed.file));
     ExitCode::from(127)
-}
-
-/// Not by std's exec: that calls execvp, and this process, too, has the library preloaded, which would take the launch over
-/// once more.
-fn execute(handed: &Handed, changes: &[(OsString, Option<OsString>)]) -> io::Result<Infallible> {
-    let changed = |name: &OsStr| changes.iter().any(|(changed, _)| changed == name);
-    let kept = std::env::vars_os().filter(|(name, _)| !changed(name));
-    let set = changes
-        .iter()
-        .filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
-    let variables = kept.chain(set).map(|(mut variable, value)| {
-        variable.push("=");
-        variable.push(value);
-        variable
-    });
-    let strings = |words: &mut dyn Iterator<Item = OsString>| -> io::Result<Vec<CString>> {
-        words
-            .map(|word| Ok(CString::new(word.into_vec())?))
-            .collect()
-    };
-    let pointers = |strings: &[CString]| -> Vec<_> {
-        strings
-            .iter()
-            .map(|word| word.as_ptr())
-            .chain([std::ptr::null()])
-            .collect()
-    };
-    let file = CString::new(handed.file.as_bytes())?;
-    let words = strings(&mut handed.argv.iter().cloned())?;
-    let variables = strings(&mut { variables })?;
-    let (argv, environment) = (pointers(&words), pointers(&variables));
-    // SAFETY: a C string, and two null-terminated arrays of C strings that live until then. What Rust's runtime has set
-    // SIGPIPE to is put back.
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-        libc::execve(file.as_ptr(), argv.as_ptr(), environment.as_ptr());
-    }
-    Err(io::Error::last_os_error())
 }
 
 /// Closes what the program has open: a pipe of its own would seem never to end.

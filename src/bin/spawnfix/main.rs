@@ -1,9 +1,35 @@
 //! The program `spawnfix`: runs a command with the library loaded into it, tells what a spawn will come to, and ends what
-//! was left behind. The manual page, spawnfix(1), says what for.
+//! was left behind. What the library needs done for a spawn it does, too, called by no user.
+//!
+//! One run of the wrapper, as `spawnfix ipython`:
+//!
+//! 1. [`options`] says what is asked, or what is wrong with it; the shells' [`completions`] are made from the same parser.
+//!    Called by another name, through a link, nothing is asked: it is the command of that name further down PATH
+//!    ([`paths`]).
+//! 2. [`run`] finds the command, and [`preload`] the library and the variables by which the dynamic linker loads it.
+//! 3. [`exec`] makes this process the command, which has all that it would have had without us ([`inherited`]).
+//!
+//! One life of the agent, in [`agent`] step by step:
+//!
+//! 1. The command spawns, and what its libmpi launches becomes `spawnfix --agent` (handover.rs in the library). The agent
+//!    looks at it ([`program`]): is it a [`shell`], by its [`command_line`]?
+//! 2. It is the process manager of that one program ([`pmi`]). What such a one can't know it asks a [`job`]: an mpiexec of
+//!    the program's MPI ([`launcher`], [`whose`]), which runs `spawnfix --bridge`, maybe on another host ([`hosts`]).
+//! 3. The [`bridge`] makes itself known ([`greeting`]), and passes on what agent and mpiexec say to each other. Children
+//!    are launched. [`signals`] come, and children end, which the [`tree`] of processes shows. What fails for a moment
+//!    is tried again ([`patient`]).
+//! 4. The program and its jobs end, and so does the agent.
+//!
+//! Beside these: [`check`] tells beforehand what all that would come to, from what programs' files ([`binary`]) and programs
+//! say; [`sweep`] ends agents that are left of this user's [`processes`]. All words for the user are [`output`]'s, or in
+//! the log. On macOS, libproc.rs stands for /proc.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
+
+use options::{Act, Asked};
+use output::{print, say};
 
 mod agent;
 mod binary;
@@ -11,6 +37,7 @@ mod bridge;
 mod check;
 mod command_line;
 mod completions;
+mod exec;
 mod greeting;
 mod hosts;
 mod inherited;
@@ -64,8 +91,34 @@ fn main() -> ExitCode {
     match arguments.first().map(|word| word.as_bytes()) {
         Some(b"--agent") => return agent::main(arguments.into_iter().skip(1)),
         Some(b"--bridge") => return bridge::main(),
-        Some(check::ask::WHAT_LIBRARY) => return check::ask::answer_what_library(arguments.get(1)),
+        Some(check::ask::WHAT_LIBRARY) => {
+            return check::ask::answer_what_library(arguments.get(1));
+        }
         _ => {}
     }
-    run::main(&arguments)
+    match options::parse(&arguments) {
+        Ok(asked) => act(asked),
+        Err(complaint) => {
+            say(complaint);
+            say("'spawnfix --help' shows the options");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn act(asked: Asked) -> ExitCode {
+    let Asked {
+        act,
+        settings,
+        words,
+    } = asked;
+    match act {
+        Act::Run => return run::command(words, settings),
+        Act::PrintEnv => return run::print_env(settings),
+        Act::Check { json } => return check::main(&words, &settings, json),
+        Act::Sweep { pids, dry } => return sweep::main(&pids, dry),
+        Act::Completions(shell) => print(&completions::of(shell)),
+        Act::Say(text) => print(&text),
+    }
+    ExitCode::SUCCESS
 }

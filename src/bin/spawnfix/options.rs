@@ -33,6 +33,8 @@ pub enum Act {
         json: bool,
     },
     Sweep {
+        /// Of these agents, or of all.
+        pids: Vec<i32>,
         dry: bool,
     },
     Completions(Shell),
@@ -46,7 +48,7 @@ pub struct Asked {
     pub act: Act,
     /// The settings that options make.
     pub settings: Vec<(&'static str, OsString)>,
-    /// The command and its arguments, or process ids.
+    /// The command and its arguments.
     pub words: Vec<OsString>,
 }
 
@@ -146,13 +148,16 @@ pub fn parse(words: &[OsString]) -> Result<Asked, String> {
             };
         }
     };
-    let act = act(&found)?;
+    let mut act = act(&found)?;
     let settings = given_settings(&found)?;
     let words: Vec<OsString> = found
         .get_many("words")
         .unwrap_or_default()
         .cloned()
         .collect();
+    if let Act::Sweep { pids, .. } = &mut act {
+        *pids = words.iter().map(pid).collect::<Result<_, _>>()?;
+    }
     match (&act, words.first()) {
         (Act::Run, None) => Err("no command to run".to_owned()),
         (Act::PrintEnv | Act::Completions(_), Some(word)) => {
@@ -196,10 +201,16 @@ fn act(found: &ArgMatches) -> Result<Act, String> {
         None if flag("print-env") => Act::PrintEnv,
         None if flag("check") => Act::Check { json: flag("json") },
         None if flag("sweep") => Act::Sweep {
+            pids: Vec::new(),
             dry: flag("dry-run"),
         },
         None => Act::Run,
     })
+}
+
+fn pid(word: &OsString) -> Result<i32, String> {
+    let pid = word.to_str().and_then(|word| word.parse().ok());
+    pid.ok_or_else(|| format!("--sweep takes process ids, and got '{}'", shown(word)))
 }
 
 fn given_settings(found: &ArgMatches) -> Result<Vec<(&'static str, OsString)>, String> {
@@ -317,7 +328,14 @@ mod tests {
         );
         assert_eq!(
             words(&["--sweep", "--dry-run", "1", "2"]),
-            (Act::Sweep { dry: true }, "1|2".into(), 0)
+            (
+                Act::Sweep {
+                    pids: vec![1, 2],
+                    dry: true
+                },
+                "1|2".into(),
+                0
+            )
         );
     }
 
@@ -358,6 +376,10 @@ mod tests {
             ),
             (&["--json", "true"], "--json goes with --check"),
             (&["--interactive=1", "true"], "--interactive takes no value"),
+            (
+                &["--sweep", "1", "x"],
+                "--sweep takes process ids, and got 'x'",
+            ),
             (
                 &["--completions=zsh", "x"],
                 "--completions takes no command, and got 'x'",

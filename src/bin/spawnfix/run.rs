@@ -3,91 +3,51 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::options::{self, Act, Asked};
+use crate::exec::execve;
 use crate::output::{print, say, shown};
 use crate::paths::NotFound;
-use crate::preload::Variable;
-use crate::preload::{self, System};
-use crate::{check, completions, inherited, paths, sweep};
+use crate::preload::{self, System, Variable};
+use crate::{inherited, paths};
 
-/// `spawnfix ARGUMENT…`.
-pub fn main(arguments: &[OsString]) -> ExitCode {
-    match options::parse(arguments) {
-        Ok(asked) => act(asked),
-        Err(complaint) => usage_error(complaint),
-    }
+/// Runs a command, with these settings.
+pub fn command(words: Vec<OsString>, settings: Vec<Variable>) -> ExitCode {
+    let name = &words[0];
+    let files = match paths::find(name) {
+        Ok(files) => files,
+        Err(why) => {
+            let shown = shown(name);
+            say(match why {
+                NotFound::NotExecutable => format!("{shown}: can't be executed"),
+                NotFound::Missing if name.as_bytes().contains(&b'/') => {
+                    format!("{shown}: no such file")
+                }
+                NotFound::Missing => format!("{shown}: not found on PATH"),
+            });
+            return ExitCode::from(why as u8);
+        }
+    };
+    with_library(|mut variables| {
+        variables.extend(settings);
+        execute(&files[0], words, variables)
+    })
 }
 
-fn usage_error(complaint: impl std::fmt::Display) -> ExitCode {
-    say(complaint);
-    say("'spawnfix --help' shows the options");
-    ExitCode::from(2)
-}
-
-fn act(asked: Asked) -> ExitCode {
-    let Asked {
-        act,
-        settings,
-        words,
-    } = asked;
-    match act {
-        Act::Say(text) => print(&text),
-        Act::Completions(shell) => print(&completions::of(shell)),
-        Act::Check { json } => return check::main(&words, &settings, json),
-        Act::Sweep { dry } => {
-            let pids = words
-                .iter()
-                .map(|word| match word.to_str().map(str::parse) {
-                    Some(Ok(pid)) => Ok(pid),
-                    _ => Err(word),
-                });
-            return match pids.collect::<Result<Vec<_>, _>>() {
-                Ok(pids) => sweep::main(&pids, dry),
-                Err(word) => usage_error(format!(
-                    "--sweep takes process ids, and got '{}'",
-                    shown(word)
-                )),
-            };
+/// Prints what makes a shell run its commands so.
+pub fn print_env(settings: Vec<Variable>) -> ExitCode {
+    with_library(|mut variables| {
+        variables.extend(settings);
+        for (name, value) in variables {
+            print(&format!(
+                "{name}='{}'; export {name};\n",
+                value.to_string_lossy().replace('\'', "'\\''")
+            ));
         }
-        Act::PrintEnv => {
-            return with_library(|mut variables| {
-                variables.extend(settings);
-                for (name, value) in variables {
-                    print(&format!(
-                        "{name}='{}'; export {name};\n",
-                        value.to_string_lossy().replace('\'', "'\\''")
-                    ));
-                }
-                ExitCode::SUCCESS
-            });
-        }
-        Act::Run => {
-            let name = &words[0];
-            let files = match paths::find(name) {
-                Ok(files) => files,
-                Err(why) => {
-                    let name = shown(name);
-                    say(match why {
-                        NotFound::NotExecutable => format!("{name}: can't be executed"),
-                        NotFound::Missing if words[0].as_bytes().contains(&b'/') => {
-                            format!("{name}: no such file")
-                        }
-                        NotFound::Missing => format!("{name}: not found on PATH"),
-                    });
-                    return ExitCode::from(why as u8);
-                }
-            };
-            return with_library(|mut variables| {
-                variables.extend(settings);
-                execute(&files[0], words, &variables)
-            });
-        }
-    }
-    ExitCode::SUCCESS
+        ExitCode::SUCCESS
+    })
 }
 
 /// Called by another name: it is the command's, which is the next of that name on PATH that isn't this program.
@@ -102,7 +62,7 @@ pub fn by_another_name(name: &OsStr, arguments: Vec<OsString>) -> ExitCode {
         return ExitCode::from(NotFound::Missing as u8);
     };
     let words = std::iter::once(name.to_owned()).chain(arguments).collect();
-    with_library(|variables| execute(&file, words, &variables))
+    with_library(|variables| execute(&file, words, variables))
 }
 
 fn with_library(then: impl FnOnce(Vec<Variable>) -> ExitCode) -> ExitCode {
@@ -119,7 +79,7 @@ fn with_library(then: impl FnOnce(Vec<Variable>) -> ExitCode) -> ExitCode {
 }
 
 /// Becomes the program in this file, called by these words.
-fn execute(file: &Path, words: Vec<OsString>, variables: &[Variable]) -> ExitCode {
+fn execute(file: &Path, words: Vec<OsString>, variables: Vec<Variable>) -> ExitCode {
     let (file, words) = started_as(System::HERE, file, words);
     let error = become_program(&file, words, variables);
     let (why, status) = match error.raw_os_error() {
@@ -153,56 +113,20 @@ fn started_as(system: System, file: &Path, words: Vec<OsString>) -> (OsString, V
     }
 }
 
-/// execve(2), which returns only if it fails. Not std's `Command`, which empties the signal mask. As execvp(3) does, a
-/// file without `#!` is given to /bin/sh.
-fn become_program(file: &OsStr, words: Vec<OsString>, variables: &[Variable]) -> io::Error {
-    let strings = |strings: Vec<Vec<u8>>| {
-        strings
-            .into_iter()
-            .map(CString::new)
-            .collect::<Result<Vec<_>, _>>()
-    };
-    let present = std::env::vars_os()
-        .filter(|(present, _)| !variables.iter().any(|(set, _)| *set == present.as_os_str()));
-    let mut environment: Vec<Vec<u8>> = present
-        .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
-        .collect();
-    for (at, (name, value)) in variables.iter().enumerate() {
-        if !variables[at + 1..].iter().any(|(later, _)| later == name) {
-            environment.push([name.as_bytes(), b"=", value.as_bytes()].concat());
-        }
-    }
-    let mut words: Vec<Vec<u8>> = words.into_iter().map(OsString::into_vec).collect();
-    let (Ok(environment), Ok(c_file)) = (strings(environment), CString::new(file.as_bytes()))
-    else {
+/// Returns only if it fails. As execvp(3) does, a file without `#!` is given to /bin/sh.
+fn become_program(file: &OsStr, mut words: Vec<OsString>, variables: Vec<Variable>) -> io::Error {
+    let set = |(name, value): Variable| (name.into(), Some(value));
+    let changes = variables.into_iter().map(set).collect();
+    let Ok(c_file) = CString::new(file.as_bytes()) else {
         return io::ErrorKind::InvalidInput.into();
     };
     inherited::restore();
-    let mut error = execve(&c_file, &words, &environment);
+    let mut error = execve(&c_file, &words, &changes);
     if error.raw_os_error() == Some(libc::ENOEXEC) {
-        words.splice(..1, [b"sh".to_vec(), file.as_bytes().to_vec()]);
-        error = execve(c"/bin/sh", &words, &environment);
+        words.splice(..1, ["sh".into(), file.to_owned()]);
+        error = execve(c"/bin/sh", &words, &changes);
     }
     error
-}
-
-fn execve(file: &std::ffi::CStr, words: &[Vec<u8>], environment: &[CString]) -> io::Error {
-    let Ok(words) = words
-        .iter()
-        .cloned()
-        .map(CString::new)
-        .collect::<Result<Vec<_>, _>>()
-    else {
-        return io::ErrorKind::InvalidInput.into();
-    };
-    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
-        let strings = strings.iter().map(|string| string.as_ptr());
-        strings.chain([std::ptr::null()]).collect()
-    };
-    let (argv, envp) = (pointers(&words), pointers(environment));
-    // SAFETY: a C string and two null-terminated arrays of C strings, all of which live until the end of this function.
-    unsafe { libc::execve(file.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-    io::Error::last_os_error()
 }
 
 #[cfg(test)]

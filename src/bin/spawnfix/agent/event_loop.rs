@@ -1,6 +1,5 @@
 //! One life of the agent: it waits for the program, its jobs and signals, and attends to each, until all have ended.
 
-use std::ffi::OsString;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use rustix::process::Signal;
 use super::answers::Answers;
 use super::client::Client;
 use super::jobs::{GRACE, Jobs};
+use crate::exec::Changes;
 use crate::patient;
 use crate::pmi::{Message, Request};
 use crate::program::Program;
@@ -41,7 +41,7 @@ impl Agent {
         port: u16,
         shell: bool,
         mpi: Option<String>,
-        environment: Vec<(OsString, Option<OsString>)>,
+        environment: Changes,
     ) -> io::Result<Agent> {
         // Whatever is missing: the program waits for just this, and nobody else can tell it that there is nothing.
         let signals = patient::open(Signals::new, || !program.is_gone())?;

@@ -1,6 +1,5 @@
 //! The program's jobs: which one a question is for, which mpiexec is tried next, how a job's end is told.
 
-use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use std::time::Duration;
 use rustix::process::{Signal, WaitOptions};
 
 use super::client::Client;
+use crate::exec::Changes;
 use crate::job::{Asker, Event, Job, Task, mpiexec};
 use crate::launcher::{self, Found, LaunchError, NoLauncher};
 use crate::logging::Escaped;
@@ -31,7 +31,7 @@ pub struct Jobs {
     /// What the program's MPI calls itself, if the library knows.
     mpi: Option<String>,
     /// What the launchers' environment has that ours has not, and the other way round.
-    environment: Vec<(OsString, Option<OsString>)>,
+    environment: Changes,
     all: Vec<Job>,
     started: usize,
     pending: Option<Pending>,
@@ -42,7 +42,7 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    pub fn new(mpi: Option<String>, environment: Vec<(OsString, Option<OsString>)>) -> Jobs {
+    pub fn new(mpi: Option<String>, environment: Changes) -> Jobs {
         Jobs {
             mpi,
             environment,
@@ -410,7 +410,7 @@ mod tests {
         fs::write(&file, script).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
         let candidate = Candidate { file, why: "x" };
-        let launched = mpiexec::launch(number, "x", &candidate, None, &[]).unwrap();
+        let launched = mpiexec::launch(number, "x", &candidate, None, &Changes::new()).unwrap();
         let task = Task {
             number,
             purpose: "x".to_owned(),
@@ -429,7 +429,7 @@ mod tests {
     #[test]
     fn a_job_that_fails_is_gone_and_the_one_behind_it_is_not() {
         let (mut client, mut libmpi) = client();
-        let mut jobs = Jobs::new(None, Vec::new());
+        let mut jobs = Jobs::new(None, Changes::new());
         let (failing, address) = job(1);
         let (other, _) = job(2);
         jobs.all = vec![failing, other];

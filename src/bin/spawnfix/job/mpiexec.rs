@@ -1,7 +1,5 @@
 //! How a job's mpiexec is launched: with the bridge as its only process, in a process group of its own.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,9 +7,10 @@ use std::process::Command;
 use rustix::process::Pid;
 
 use super::reception::Reception;
+use crate::exec::Changes;
 use crate::greeting::Address;
 use crate::launcher::{Candidate, LaunchError};
-use crate::logging::Escaped;
+use crate::output::shown;
 use crate::paths;
 
 /// An mpiexec that runs.
@@ -31,7 +30,7 @@ pub fn launch(
     purpose: &str,
     candidate: &Candidate,
     directory: Option<&Path>,
-    environment: &[(OsString, Option<OsString>)],
+    environment: &Changes,
 ) -> Result<Launched, LaunchError> {
     let reception = Reception::open().map_err(LaunchError::resources)?;
     // Called by its path: hydra finds its proxy beside it.
@@ -72,7 +71,7 @@ pub fn launch(
     let pid = Pid::from_child(&child);
     log::info!(
         "job {number}, {purpose}: {} is launched, {}, as process {}",
-        Escaped(candidate.file.as_os_str().as_bytes()),
+        shown(&candidate.file),
         candidate.why,
         child.id()
     );
