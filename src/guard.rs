@@ -1,4 +1,4 @@
-//! The call guard: around the real call, in the program, fd 0 reads as closed. And what else a call of ours needs.
+//! The call guard: around the real call, in the program, fd 0 reads as closed.
 
 #[cfg(target_vendor = "apple")]
 use std::mem::MaybeUninit;
@@ -8,8 +8,8 @@ use libc::c_int;
 
 use crate::stdio;
 
-/// The guard around the call: while one lives, fd 0 of the program is what [`stdio::replace_stdin`] makes it. Dropping the last one puts
-/// back what was there: the same open file description, the same FD_CLOEXEC; nothing, if fd 0 was closed.
+/// While one lives, fd 0 of the program is what [`stdio::replace_stdin`] makes it. Dropping the last one puts back what was
+/// there: the same open file description, the same FD_CLOEXEC; nothing, if fd 0 was closed.
 ///
 /// The number 0 is never free in between. Other threads see the change, as descriptors belong to the process.
 pub struct CallGuard(());
@@ -93,32 +93,6 @@ fn save_and_replace() -> Result<Original, c_int> {
             return Err(errno);
         }
         Ok(Original::Open { saved, flags })
-    }
-}
-
-/// While it lives, a cancellation of this thread waits: it would unwind into a catch_unwind of ours, which can't let a
-/// foreign unwinding pass, and aborts.
-pub struct Uncancelled(c_int);
-
-unsafe extern "C" {
-    fn pthread_setcancelstate(state: c_int, old: *mut c_int) -> c_int;
-}
-
-impl Uncancelled {
-    pub fn new() -> Uncancelled {
-        /// pthread.h: 1 in glibc and musl, 0 on macOS.
-        const DISABLE: c_int = if cfg!(target_vendor = "apple") { 0 } else { 1 };
-        let mut before = 0;
-        // SAFETY: it writes one int.
-        unsafe { pthread_setcancelstate(DISABLE, &mut before) };
-        Uncancelled(before)
-    }
-}
-
-impl Drop for Uncancelled {
-    fn drop(&mut self) {
-        // SAFETY: the state is what the call above gave; it writes one int.
-        unsafe { pthread_setcancelstate(self.0, &mut 0) };
     }
 }
 

@@ -10,14 +10,15 @@ use std::time::Instant;
 use libc::c_void;
 use libc::{c_char, c_int};
 
+use crate::cancellation::Uncancelled;
 use crate::decision::{self, Facts, Guard};
 use crate::guard::{self, CallGuard};
 use crate::handover::{self, Arguments};
 use crate::launch::Launch;
-use crate::manager;
 use crate::settings::{self, GuardSetting};
 use crate::stdio::{self, Stdin};
 use crate::symbols::{self, Real};
+use crate::{environment, manager};
 
 // int execvp(const char *file, char *const argv[]): exec(3). What MPICH and its kin call in their forked child.
 redhook::hook! {
@@ -40,7 +41,7 @@ redhook::hook! {
 #[cfg(not(target_vendor = "apple"))]
 unsafe extern "C" fn real_execv(path: *const c_char, argv: *const *const c_char) -> c_int {
     // SAFETY: the caller keeps the function's contract, and environ is what it takes.
-    unsafe { libc::execve(path, argv, settings::environ().cast()) }
+    unsafe { libc::execve(path, argv, environment::pointer().cast()) }
 }
 #[cfg(target_vendor = "apple")]
 use execv as real_execv;
@@ -184,7 +185,7 @@ struct Spawn {
 
 impl Spawn {
     fn begin(name: &'static str) -> Spawn {
-        let _uncancelled = guard::Uncancelled::new();
+        let _uncancelled = Uncancelled::new();
         let guard = catch_unwind(|| {
             let facts = Facts {
                 setting: settings::get().guard,
@@ -207,7 +208,7 @@ impl Spawn {
     }
 
     fn end(self, code: c_int) {
-        let _uncancelled = guard::Uncancelled::new();
+        let _uncancelled = Uncancelled::new();
         let milliseconds = self.started.elapsed().as_millis();
         let _ = catch_unwind(AssertUnwindSafe(|| {
             drop(self.guard);

@@ -6,27 +6,33 @@
 //!
 //! 1. The program calls `MPI_Comm_spawn` and reaches [`hooks`], which gathers the facts: which MPI this is
 //!    ([`symbols`], [`mpi`]), whether a process manager started the program ([`manager`]), what its stdin is ([`stdio`]).
-//! 2. [`decision::decide`] turns facts and settings ([`settings`]) into a guard and a reason, which are logged
-//!    ([`logging`]). With the usual guard, `launch`, nothing is done to the program; the real function is called.
+//! 2. [`decision::decide`] turns facts and [`settings`], read from the [`environment`] at load, into a guard and a reason,
+//!    which are logged ([`logging`]). With the usual guard, `launch`, nothing is done to the program; the real function
+//!    is called.
 //! 3. libmpi forks. The child calls `execvp("mpiexec", {"mpiexec", "-pmi_args", PORT, …})`, which reaches
 //!    [`hooks`] again, and is recognised by its file's name and its arguments ([`launch`]), whoever made the call.
-//! 4. [`handover`] executes the agent in the launcher's place: the program `spawnfix`, which is beside this library. What
-//!    it does is told in src/bin/spawnfix/agent.rs. Where there is no agent, the child gives itself a stdin that reads as
-//!    closed and an open file description of its own of the terminal ([`stdio::isolate`]), and becomes the launcher.
+//! 4. [`handover`] executes the agent in the launcher's place: the program `spawnfix`, beside this library ([`location`]).
+//!    What it does is told in src/bin/spawnfix/agent.rs. Where there is no agent, the child gives itself a stdin that
+//!    reads as closed and an open file description of its own of the terminal ([`stdio::isolate`]), and becomes the
+//!    launcher.
 //! 5. The real `MPI_Comm_spawn` returns, and the outcome is logged.
 //!
 //! For an MPI that is not known, [`guard`] takes fd 0 away from the program for as long as the call lasts.
 //!
 //! In step 4 there is a forked child of a program that may have threads: nothing there allocates, takes a lock or
-//! asks the dynamic linker for a symbol. A function that does its work there says so in its first line.
+//! asks the dynamic linker for a symbol. A function that does its work there says so in its first line. There, as in the
+//! hooks, a thread's [`cancellation`] waits.
 
+mod cancellation;
 mod decision;
+mod environment;
 mod guard;
 mod handover;
 mod hooks;
 mod launch;
 #[cfg(all(target_os = "linux", not(test)))]
 mod linkage;
+mod location;
 mod logging;
 mod manager;
 #[allow(dead_code)] // the program reads the table
@@ -45,10 +51,13 @@ ctor::declarative::ctor! {
             #[cfg(not(target_os = "linux"))]
             stdio::terminals::note();
             // SAFETY: nothing changes the environment meanwhile.
-            let variables = unsafe { settings::environment() };
-            let others = variables.filter(|variable| !manager::note(variable));
+            let variables = || unsafe { environment::variables() };
+            let others = variables().filter(|variable| !manager::note(variable));
             // Most processes have none, and are spared the rest.
-            let complaints = if others.count() > 0 { settings::load() } else { Vec::new() };
+            let complaints = match others.count() {
+                1.. if !environment::is_anothers() => settings::load(variables()),
+                _ => Vec::new(),
+            };
             let settings = settings::get();
             logging::start(settings.log.as_deref(), settings.log_file.as_deref());
             for complaint in complaints {

@@ -6,10 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use libfuzzer_sys::fuzz_target;
-use spawnfix_fuzz::handover::file_at;
+use spawnfix_fuzz::environment::is_secure;
+use spawnfix_fuzz::location::file_at;
 use spawnfix_fuzz::paths::interpreter_in;
 use spawnfix_fuzz::program::{is_libmpi, system};
-use spawnfix_fuzz::settings::is_secure;
 use spawnfix_fuzz::shell::shell;
 use spawnfix_fuzz::stdio::Stdin;
 

@@ -6,12 +6,12 @@
 pub mod binary;
 #[path = "../../../src/bin/spawnfix/command_line.rs"]
 mod command_line;
-#[path = "../../../src/guard.rs"]
-mod guard;
-#[path = "../../../src/handover.rs"]
-pub mod handover;
+#[path = "../../../src/environment.rs"]
+pub mod environment;
 #[path = "../../../src/launch.rs"]
 pub mod launch;
+#[path = "../../../src/location.rs"]
+pub mod location;
 #[path = "../../../src/logging.rs"]
 mod logging;
 #[path = "../../../src/mpi.rs"]
