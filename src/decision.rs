@@ -41,11 +41,9 @@ pub struct Decision {
 pub fn decide(facts: &Facts) -> Decision {
     use GuardSetting::{Auto, Call, Launch, Off};
     let known = facts.mpi.family != Family::Unknown;
-    // MPICH may not heed a PMIx server, and then launches an mpiexec all the same.
-    let heeded = |variable: &str| !facts.mpi.family.is_mpich_kin() || !variable.starts_with("PMIX");
     let (guard, reason) = match (facts.setting, facts.manager) {
         (Off, _) => (Guard::None, "SPAWNFIX_GUARD=off"),
-        (_, Some(variable)) if heeded(variable) => (
+        (_, Some(manager)) if facts.mpi.family.heeds(manager) => (
             Guard::None,
             "a process manager started this program, so MPI launches nothing of its own",
         ),

@@ -20,6 +20,12 @@ impl Family {
     pub fn is_mpich_kin(self) -> bool {
         matches!(self, Family::Mpich | Family::Intel | Family::Mvapich)
     }
+
+    /// Whether it asks the process manager that has set this variable. MPICH may not heed a PMIx server, and then launches
+    /// an mpiexec all the same.
+    pub fn heeds(self, manager: &str) -> bool {
+        !self.is_mpich_kin() || !manager.starts_with("PMIX")
+    }
 }
 
 /// An MPI library, by its own account.

@@ -62,8 +62,6 @@ impl Facts<'_> {
         let launchers = self.launcher.map(|launcher| &launcher.mpi);
         let mpi = self.mpi.or(launchers);
         let family = mpi.map_or(Family::Unknown, |mpi| mpi.family);
-        // MPICH may not heed a PMIx server: decision::decide.
-        let heeded = |variable: &&str| !family.is_mpich_kin() || !variable.starts_with("PMIX");
         if let Loads::Harms(_) = self.loads {
             return no(format!(
                 "{} does not start with the library in it; run it without",
@@ -83,7 +81,7 @@ impl Facts<'_> {
                        start it in the allocation itself (salloc), or as srun --mpi=pmix does, or use Open MPI 5",
             );
         }
-        if let Some(variable) = self.manager.filter(heeded) {
+        if let Some(variable) = self.manager.filter(|manager| family.heeds(manager)) {
             return yes(format!(
                 "not needed: {variable} is set, so a process manager started this and will do the launching"
             ));
