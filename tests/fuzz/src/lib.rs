@@ -8,6 +8,8 @@ pub mod binary;
 mod command_line;
 #[path = "../../../src/environment.rs"]
 pub mod environment;
+#[path = "../../../src/bin/spawnfix/known.rs"]
+pub mod known;
 #[path = "../../../src/launch.rs"]
 pub mod launch;
 #[path = "../../../src/location.rs"]

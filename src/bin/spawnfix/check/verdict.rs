@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::known::{self, Spawn};
 use crate::mpi::{Family, Mpi};
 use crate::output::shown;
 
@@ -102,7 +103,7 @@ impl Facts<'_> {
                     .map_or("it".to_owned(), |better| shown(better).to_string())
             ));
         }
-        match mpi.and_then(Mpi::known).and_then(|known| known.harm()) {
+        match mpi.and_then(known::of).and_then(|known| known.harm()) {
             Some(harm) => self.cure(harm),
             None => self.nothing_but_keys("Open MPI", "the children"),
         }
@@ -141,13 +142,10 @@ impl Facts<'_> {
             _ => {}
         }
         // A launcher's version counts where it has to serve the program by itself.
-        let hangs = |mpi: &Mpi| {
-            mpi.known()
-                .filter(|known| known.spawn == crate::mpi::Spawn::Hangs)
-        };
+        let hangs = |mpi: &Mpi| known::of(mpi).filter(|known| known.spawn == Spawn::Hangs);
         let known = hangs(mpi)
             .or_else(|| hangs(&launcher.mpi).filter(|_| !self.agent))
-            .or_else(|| mpi.known());
+            .or_else(|| known::of(mpi));
         match known {
             Some(known) => match known.harm() {
                 Some(harm) if hangs(mpi).is_some() && !self.agent && self.loads == &Loads::Yes => no(format!(
