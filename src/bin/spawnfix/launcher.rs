@@ -3,14 +3,13 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use crate::logging::Escaped;
 use crate::mpi::Family;
+use crate::output::shown;
 use crate::whose;
 
 /// An mpiexec that may serve.
@@ -172,7 +171,7 @@ impl fmt::Display for NoLauncher<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.last {
             None => f.write_str("mpiexec was not found on PATH")?,
-            Some((file, how)) => write!(f, "{} {how}", Escaped(file.as_os_str().as_bytes()))?,
+            Some((file, error)) => write!(f, "{} {error}", shown(file))?,
         }
         f.write_str(", so MPI can launch nothing")?;
         if let Some(mpi) = &self.mpi {
@@ -187,7 +186,7 @@ impl fmt::Display for NoLauncher<'_> {
             }
             Some((_, LaunchError::Exited(_) | LaunchError::Killed(_))) => {
                 if let Some((variable, bridge)) = &self.hosts {
-                    let bridge = Escaped(bridge.as_os_str().as_bytes());
+                    let bridge = shown(bridge);
                     write!(
                         f,
                         ": it launches where {variable} says, and the first of those hosts must have {bridge}"
@@ -197,8 +196,8 @@ impl fmt::Display for NoLauncher<'_> {
             }
             _ => return Ok(()),
         }
-        let path = self.path.map_or(&b"not set"[..], |path| path.as_bytes());
-        write!(f, "; PATH is {}", Escaped(path))
+        let path = self.path.unwrap_or(OsStr::new("not set"));
+        write!(f, "; PATH is {}", shown(path))
     }
 }
 

@@ -22,71 +22,82 @@ pub fn told(loads: &Loads) -> String {
 
 /// Whether the library loads into this program, and the MPI library that is loaded with it.
 pub fn loads(program: &Path, library: &Path) -> (Loads, Option<PathBuf>) {
-    let name = shown(program);
-    let no = |why: String| (Loads::No(format!("{name} {why}")), None);
     if System::HERE == System::MacOs {
-        let (_, said) = answer(Command::new("codesign").args(["-d", "-v"]).arg(program));
-        let signed = said
-            .lines()
-            .any(|line| line.contains("flags=") && line.contains("runtime"));
-        let protected = ["/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", "/System/"];
-        return match binary::read(program) {
-            _ if protected
-                .iter()
-                .any(|place| program.as_os_str().as_bytes().starts_with(place.as_bytes())) =>
-            {
-                let why =
-                    format!("System Integrity Protection takes DYLD_INSERT_LIBRARIES from {name}");
-                (Loads::No(why), None)
-            }
-            Ok(Binary::MachO) if signed => no("is signed with the hardened runtime".to_owned()),
-            Ok(Binary::MachO) => (Loads::Yes, None),
-            _ => (
-                Loads::Unknown(format!("{name} is neither a script nor a Mach-O program")),
-                None,
-            ),
-        };
+        return (on_macos(program), None);
     }
-    let Ok(metadata) = program.metadata() else {
-        return (Loads::Unknown(format!("{name} can't be looked at")), None);
-    };
-    if metadata.mode() & u32::from(libc::S_ISUID as u16 | libc::S_ISGID as u16) != 0 {
-        return no("is setuid or setgid, and such a program takes no LD_PRELOAD".to_owned());
+    match dynamic_linker(program, library) {
+        Ok(linker) => list(&linker, program, library),
+        Err(loads) => (loads, None),
     }
-    if has_capabilities(program) {
-        return no("has file capabilities, and such a program takes no LD_PRELOAD".to_owned());
-    }
-    let Ok(kind) = binary::read(program) else {
-        return (Loads::Unknown(format!("{name} can't be read")), None);
-    };
-    let (Binary::Elf(elf), Ok(Binary::Elf(own))) = (kind, binary::read(library)) else {
-        return (
-            Loads::Unknown(format!("{name} is neither a script nor an ELF program")),
-            None,
-        );
-    };
-    if elf.bits != own.bits {
-        return (
-            Loads::No(format!(
-                "one of {name} and the library is 32-bit, the other 64-bit"
-            )),
-            None,
-        );
-    }
-    if elf.machine != own.machine {
-        return no("is for another kind of processor than the library".to_owned());
-    }
-    let Some(loader) = elf.loader else {
-        return no("is statically linked".to_owned());
-    };
-    if !loader.exists() {
-        return no(format!(
-            "asks for the dynamic linker {}, which is not here",
-            shown(&loader)
+}
+
+/// By where the program is, and how it is signed.
+fn on_macos(program: &Path) -> Loads {
+    let name = shown(program);
+    let protected = ["/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", "/System/"];
+    let path = program.as_os_str().as_bytes();
+    if protected
+        .iter()
+        .any(|place| path.starts_with(place.as_bytes()))
+    {
+        return Loads::No(format!(
+            "System Integrity Protection takes DYLD_INSERT_LIBRARIES from {name}"
         ));
     }
-    // The loader itself says: --list loads all that the program would, and does not start it.
-    let mut list = Command::new(&loader);
+    let (_, said) = answer(Command::new("codesign").args(["-d", "-v"]).arg(program));
+    let mut lines = said.lines();
+    let hardened = lines.any(|line| line.contains("flags=") && line.contains("runtime"));
+    match binary::read(program) {
+        Ok(Binary::MachO) if hardened => {
+            Loads::No(format!("{name} is signed with the hardened runtime"))
+        }
+        Ok(Binary::MachO) => Loads::Yes,
+        _ => Loads::Unknown(format!("{name} is neither a script nor a Mach-O program")),
+    }
+}
+
+/// The dynamic linker that the program asks for, if that may load the library.
+fn dynamic_linker(program: &Path, library: &Path) -> Result<PathBuf, Loads> {
+    let name = shown(program);
+    let no = |why: &str| Err(Loads::No(format!("{name} {why}")));
+    let unknown = |why: &str| Err(Loads::Unknown(format!("{name} {why}")));
+    let Ok(metadata) = program.metadata() else {
+        return unknown("can't be looked at");
+    };
+    if metadata.mode() & u32::from(libc::S_ISUID as u16 | libc::S_ISGID as u16) != 0 {
+        return no("is setuid or setgid, and such a program takes no LD_PRELOAD");
+    }
+    if has_capabilities(program) {
+        return no("has file capabilities, and such a program takes no LD_PRELOAD");
+    }
+    let Ok(kind) = binary::read(program) else {
+        return unknown("can't be read");
+    };
+    let (Binary::Elf(elf), Ok(Binary::Elf(own))) = (kind, binary::read(library)) else {
+        return unknown("is neither a script nor an ELF program");
+    };
+    if elf.bits != own.bits {
+        return Err(Loads::No(format!(
+            "one of {name} and the library is 32-bit, the other 64-bit"
+        )));
+    }
+    if elf.machine != own.machine {
+        return no("is for another kind of processor than the library");
+    }
+    match elf.loader {
+        None => no("is statically linked"),
+        Some(linker) if !linker.exists() => no(&format!(
+            "asks for the dynamic linker {}, which is not here",
+            shown(&linker)
+        )),
+        Some(linker) => Ok(linker),
+    }
+}
+
+/// What the dynamic linker itself says: with --list it loads all that the program would, and does not start it.
+fn list(linker: &Path, program: &Path, library: &Path) -> (Loads, Option<PathBuf>) {
+    let name = shown(program);
+    let mut list = Command::new(linker);
     list.arg("--list").arg(program);
     match preload::variables(System::HERE, library, |name| std::env::var_os(name)) {
         Ok(variables) => list.envs(variables),
