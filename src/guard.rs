@@ -8,8 +8,8 @@ use libc::c_int;
 
 use crate::stdio;
 
-/// While one lives, fd 0 of the program is what [`stdio::replace_stdin`] makes it. Dropping the last one puts back what was
-/// there: the same open file description, the same FD_CLOEXEC; nothing, if fd 0 was closed.
+/// While one lives, fd 0 of the program is what [`stdio::replace_stdin`] makes it. Dropping the last one puts back what
+/// was there: the same open file description, the same FD_CLOEXEC; nothing, if fd 0 was closed.
 ///
 /// The number 0 is never free in between. Other threads see the change, as descriptors belong to the process.
 pub struct CallGuard(());

@@ -1,7 +1,7 @@
 //! The forked child that is to become a launcher: it becomes the agent instead, or, where there is none, guards itself.
 //!
-//! All of this runs between fork and exec, in the child of a program that may have threads: nothing allocates, takes a lock
-//! or asks the dynamic linker for a symbol.
+//! All of this runs between fork and exec, in the child of a program that may have threads: nothing allocates, takes a
+//! lock or asks the dynamic linker for a symbol.
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
@@ -26,8 +26,8 @@ const PLACES: [&[u8]; 4] = [
     b"spawnfix/spawnfix",
 ];
 
-/// How the agent is called: `spawnfix --agent VERSION PROGRAM [NAME=VALUE…] -- FILE ARGV…`: the program's process id, the
-/// settings and its MPI, and all of the launch behind the `--`.
+/// How the agent is called: `spawnfix --agent VERSION PROGRAM [NAME=VALUE…] -- FILE ARGV…`: the program's process id,
+/// the settings and its MPI, and all of the launch behind the `--`.
 const AGENT: &CStr = c"--agent";
 
 /// `MPI=` and what the program's MPI calls itself, if it was asked: for the agent's messages.
@@ -71,8 +71,8 @@ impl Arguments {
     }
 }
 
-/// Between fork and exec: executes the agent in the launcher's place. If it returns, there is no agent, and this child is
-/// guarded, to become the launcher itself.
+/// Between fork and exec: executes the agent in the launcher's place. If it returns, there is no agent, and this child
+/// is guarded, to become the launcher itself.
 #[cold]
 pub fn take_over(launch: Launch, file: &CStr, arguments: Arguments) {
     std::mem::forget(Uncancelled::new()); // the exec ends it
@@ -149,8 +149,8 @@ const VERSION: &CStr =
         Err(_) => panic!(),
     };
 
-/// A PMI-1 line that frees the program, which waits for `cmd=singinit`: a command that is none which it waits for, and a
-/// result that is no success, for the commands that it sends later.
+/// A PMI-1 line that frees the program, which waits for `cmd=singinit`: a command that is none which it waits for, and
+/// a result that is no success, for the commands that it sends later.
 const LAUNCH_FAILED: &[u8] = b"cmd=launch_failed rc=1\n";
 
 /// In the child that could be neither the agent nor the launcher: it would run on as a second copy of the program. It
@@ -183,8 +183,9 @@ fn answer_failure(port: u16) {
     let mut all = MaybeUninit::<libc::sigset_t>::uninit();
     let mut heard = [0_u8; 256];
     // SAFETY: sigfillset fills `all`: a Ctrl-C is for the program, whose handlers are still installed here. Nobody in
-    // this child uses any other descriptor again: open here, a pipe of the program's would seem never to end. fd 0 is the
-    // connection from then on; `address` is a sockaddr_in of `size` bytes; the buffers have the lengths that are told.
+    // this child uses any other descriptor again: open here, a pipe of the program's would seem never to end. fd 0 is
+    // the connection from then on; `address` is a sockaddr_in of `size` bytes; the buffers have the lengths that are
+    // told.
     unsafe {
         libc::sigfillset(all.as_mut_ptr());
         libc::sigprocmask(libc::SIG_SETMASK, all.as_ptr(), std::ptr::null_mut());

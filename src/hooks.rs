@@ -15,10 +15,10 @@ use crate::decision::{self, Facts, Guard};
 use crate::guard::{self, CallGuard};
 use crate::handover::{self, Arguments};
 use crate::launch::Launch;
+use crate::manager;
 use crate::settings::{self, GuardSetting};
 use crate::stdio::{self, Stdin};
 use crate::symbols::{self, Real};
-use crate::{environment, manager};
 
 // int execvp(const char *file, char *const argv[]): exec(3). What MPICH and its kin call in their forked child.
 redhook::hook! {
@@ -36,12 +36,12 @@ redhook::hook! {
     }
 }
 
-/// execv is execve with the environment that is there (POSIX); so called, it needs no look-up at load, which every process
-/// would pay for.
+/// execv is execve with the environment that is there (POSIX); so called, it needs no look-up at load, which every
+/// process would pay for.
 #[cfg(not(target_vendor = "apple"))]
 unsafe extern "C" fn real_execv(path: *const c_char, argv: *const *const c_char) -> c_int {
     // SAFETY: the caller keeps the function's contract, and environ is what it takes.
-    unsafe { libc::execve(path, argv, environment::pointer().cast()) }
+    unsafe { libc::execve(path, argv, crate::environment::pointer().cast()) }
 }
 #[cfg(target_vendor = "apple")]
 use execv as real_execv;
@@ -101,7 +101,8 @@ macro_rules! real {
 /// - The real one's is bound to whichever loaded library has it; build.rs tells the linker so.
 /// - It is a weak import: in a program without MPI it is null, and dyld ignores the tuple. A strong one would keep
 ///   that program from starting.
-/// - In the tuple itself it stays the real one's, as no library is interposed by its own tuples. dlsym gives the hook's.
+/// - In the tuple itself it stays the real one's, as no library is interposed by its own tuples. dlsym gives the
+///   hook's.
 #[cfg(target_vendor = "apple")]
 macro_rules! real {
     ($name:ident) => {{

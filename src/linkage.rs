@@ -115,7 +115,8 @@ unsafe extern "C" fn statx(
 std::arch::global_asm!(".hidden statx");
 
 /// How the C library tells this library from others: by this address, or by the pointer that is there, which glibc's
-/// pthread_atfork hands on. Null: what is registered stays as long as the program. From crtbeginS.o, which is not linked.
+/// pthread_atfork hands on. Null: what is registered stays as long as the program. From crtbeginS.o, which is not
+/// linked.
 #[cfg(no_start_files)]
 #[unsafe(no_mangle)]
 static __dso_handle: usize = 0;
@@ -195,8 +196,8 @@ unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::time
 }
 std::arch::global_asm!(".hidden clock_gettime");
 
-/// What runs at a thread's end, for a thread-local value of ours: glibc has it since 2.18, musl has not. Without it, the value
-/// is not dropped, which costs a thread that logs its buffer.
+/// What runs at a thread's end, for a thread-local value of ours: glibc has it since 2.18, musl has not. Without it,
+/// the value is not dropped, which costs a thread that logs its buffer.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __cxa_thread_atexit_impl(
     run: *mut c_void,
@@ -215,8 +216,9 @@ unsafe extern "C" fn __cxa_thread_atexit_impl(
 }
 std::arch::global_asm!(".hidden __cxa_thread_atexit_impl");
 
-/// Where this thread's copy of a variable is (ELF Handling For Thread-Local Storage, 3.4.6). It is the dynamic linker's, and
-/// the only thing for which the library would need it by its name. Found at load, as the ctor has such a variable.
+/// Where this thread's copy of a variable is (ELF Handling For Thread-Local Storage, 3.4.6). It is the dynamic
+/// linker's, and the only thing for which the library would need it by its name. Found at load, as the ctor has such a
+/// variable.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __tls_get_addr(variable: *mut c_void) -> *mut c_void {

@@ -1,5 +1,5 @@
-//! One format, `spawnfix[PID]: LEVEL: text`, from three places: env_logger in the program and in the agent, write(2) in a
-//! forked child.
+//! One format, `spawnfix[PID]: LEVEL: text`, from three places: env_logger in the program and in the agent, write(2) in
+//! a forked child.
 
 use std::ffi::{CStr, CString};
 use std::fmt::{self, Write as _};
@@ -225,8 +225,8 @@ pub fn can_append(path: &Path) -> bool {
     }
 }
 
-/// Opens the log, not through a symbolic link that is another user's: in /tmp anyone could have left one there, to a file
-/// of this user's.
+/// Opens the log, not through a symbolic link that is another user's: in /tmp anyone could have left one there, to a
+/// file of this user's.
 fn open_append(path: &CStr) -> c_int {
     // O_NONBLOCK: a named pipe without a reader is an error then, not a wait.
     let flags = libc::O_WRONLY

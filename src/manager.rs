@@ -15,8 +15,8 @@ const MANAGERS: [&str; 5] = [
 
 static MANAGER: OnceLock<&str> = OnceLock::new();
 
-/// Takes note of a process manager's `NAME=value`, for the ctor; false: it is none. Later it would be too late: in a program
-/// that nobody started, Open MPI 4's MPI_Init sets PMIX_RANK itself.
+/// Takes note of a process manager's `NAME=value`, for the ctor; false: it is none. Later it would be too late: in a
+/// program that nobody started, Open MPI 4's MPI_Init sets PMIX_RANK itself.
 pub fn note(variable: &[u8]) -> bool {
     let name = variable.split(|&byte| byte == b'=').next();
     let manager = MANAGERS

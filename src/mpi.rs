@@ -21,8 +21,8 @@ impl Family {
         matches!(self, Family::Mpich | Family::Intel | Family::Mvapich)
     }
 
-    /// Whether it asks the process manager that has set this variable. MPICH may not heed a PMIx server, and then launches
-    /// an mpiexec all the same.
+    /// Whether it asks the process manager that has set this variable. MPICH may not heed a PMIx server, and then
+    /// launches an mpiexec all the same.
     pub fn heeds(self, manager: &str) -> bool {
         !self.is_mpich_kin() || !manager.starts_with("PMIX")
     }

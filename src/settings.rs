@@ -94,8 +94,8 @@ pub fn load<'a>(variables: impl Iterator<Item = &'a [u8]>) -> Vec<Complaint> {
     complaints
 }
 
-/// The settings as `NAME=value`, for the agent: the environment may have been changed since. A lock-free read: also usable
-/// between fork and exec.
+/// The settings as `NAME=value`, for the agent: the environment may have been changed since. A lock-free read: also
+/// usable between fork and exec.
 pub fn words() -> &'static [CString] {
     WORDS.get().map_or(&[], Vec::as_slice)
 }

@@ -3,13 +3,15 @@
 //! For MPICH and its kin it is the program's process manager, for as long as the program and what it spawned last:
 //!
 //! 1. It connects to the port on which libmpi waits, and they greet each other (PMII_singinit in MPICH's
-//!    src/pmi/src/pmi_v1.c). From then on libmpi asks what a program asks its process manager ([`pmi`]).
-//! 2. What one process's process manager can know by itself it answers itself: keys and values, barriers, sizes.
-//! 3. For a spawn, the size of the universe and published names it starts a job: an mpiexec ([`launcher`]) with a bridge in it
-//!    ([`job`], [`bridge`]), through which it asks that. In a shell ([`shell`]) each spawn has a job of its own, so that one
-//!    job's end is nobody else's; in any other program one job serves all, and its end is the program's.
-//! 4. It hears the terminal's signals in the program's place, and passes on to its jobs what they would have heard, unless
-//!    the program is a shell.
+//!    src/pmi/src/pmi_v1.c). The program is now its [`client`]: libmpi asks what a program asks its process manager
+//!    ([`pmi`]).
+//! 2. What one process's process manager can know by itself it [`answers`] itself: keys and values, barriers, sizes.
+//! 3. For a spawn, the size of the universe and published names it starts one of its [`jobs`]: an mpiexec
+//!    ([`launcher`]) with a bridge in it ([`job`], [`bridge`]), through which it asks that. In a shell ([`shell`]) each
+//!    spawn has a job of its own, so that one job's end is nobody else's; in any other program one job serves all, and
+//!    its end is the program's.
+//! 4. It hears the terminal's signals in the program's place, and passes on to its jobs what they would have heard,
+//!    unless the program is a shell. The [`event_loop`] waits for all of these at once.
 //!
 //! For Open MPI it only gives prte or orted a stdin of its own, and becomes it.
 //!
@@ -67,11 +69,11 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
         log::debug!("the program is gone, or launches nothing");
         return ExitCode::FAILURE;
     };
-    let why = interactive(&handed.settings, &program);
+    let shell = shell_by(&handed.settings, &program);
     let isolation = stdio::isolate();
     let name = launch.name();
-    let whom = match &why {
-        Some(why) => format!("a shell ({why})"),
+    let whom = match &shell {
+        Some(by) => format!("a shell ({by})"),
         None => "no shell".to_owned(),
     };
     log::log!(
@@ -90,7 +92,7 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     }
     match launch {
         Launch::Mpiexec { port } => {
-            match Agent::connect(program, port, why.is_some(), handed.mpi, environment) {
+            match Agent::connect(program, port, shell.is_some(), handed.mpi, environment) {
                 Ok(mut agent) => {
                     agent.run();
                     ExitCode::SUCCESS
@@ -102,7 +104,7 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
             }
         }
         Launch::Prte | Launch::Orted => {
-            if why.is_some() && rustix::process::setpgid(None, None).is_ok() {
+            if shell.is_some() && rustix::process::setpgid(None, None).is_ok() {
                 log::info!("{name} gets a process group of its own");
             }
             become_launcher(&handed, &environment)
@@ -110,8 +112,8 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Why the program is treated as a shell, if it is.
-fn interactive(settings: &Settings, program: &Program) -> Option<String> {
+/// By what the program is taken for a shell, if it is.
+fn shell_by(settings: &Settings, program: &Program) -> Option<String> {
     match settings.interactive {
         InteractiveSetting::Yes => Some("SPAWNFIX_INTERACTIVE=1".to_owned()),
         InteractiveSetting::No => None,

@@ -1,5 +1,5 @@
-//! The bridge: rank 0 of a job that the agent started with `mpiexec -n 1`. The process manager takes it for the program: what
-//! the agent says goes to the process manager, and what that answers to the agent, byte by byte.
+//! The bridge: rank 0 of a job that the agent started with `mpiexec -n 1`. The process manager takes it for the
+//! program: what the agent says goes to the process manager, and what that answers to the agent, byte by byte.
 
 use std::env;
 use std::fs::File;
@@ -17,8 +17,13 @@ use crate::hosts::host_name;
 use crate::patient;
 use crate::pmi::{Framer, Message};
 
-/// Runs until the agent hangs up. A bridge that ends before it said `finalize` is, for the process manager, a process that
-/// failed: it ends the job.
+/// How long to go on trying to get through to an agent at whose port there is a crowd.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// And how long to rest in between.
+const REST: Duration = Duration::from_millis(1);
+
+/// Runs until the agent hangs up. A bridge that ends before it said `finalize` is, for the process manager, a process
+/// that failed: it ends the job.
 pub fn main() -> ExitCode {
     // What the process manager passes on of a terminal's signals is for the children.
     for signal in [
@@ -62,11 +67,6 @@ fn run() -> io::Result<()> {
     let mut agent = greet(agent, &address, greeting, since)?;
     pass_on(&mut agent, manager)
 }
-
-/// How long to go on trying to get through to an agent at whose port there is a crowd.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// And how long to rest in between.
-const REST: Duration = Duration::from_millis(1);
 
 /// Connects to the agent, and shows it the key. Where there is a crowd, the agent may have hung up before it was heard.
 fn connect(address: &Address, since: Instant) -> io::Result<TcpStream> {
@@ -121,7 +121,8 @@ fn is_hung_up(error: &io::Error) -> bool {
 /// The connection that the process manager left us, if one did.
 fn process_manager() -> Option<File> {
     let fd: i32 = env::var("PMI_FD").ok()?.parse().ok()?;
-    // SAFETY: F_GETFD only asks; whoever sets PMI_FD leaves the process that descriptor, of which nobody else here knows.
+    // SAFETY: F_GETFD only asks; whoever sets PMI_FD leaves the process that descriptor, of which nobody else here
+    // knows.
     unsafe {
         (fd > 2 && libc::fcntl(fd, libc::F_GETFD) >= 0).then(|| OwnedFd::from_raw_fd(fd).into())
     }
@@ -141,8 +142,8 @@ fn answer(manager: &mut File) -> io::Result<Message> {
     }
 }
 
-/// Both ways, until the agent hangs up. The process manager hangs up when it has heard `finalize`: then there is the agent's
-/// end to wait for, as the job lasts as long as the program.
+/// Both ways, until the agent hangs up. The process manager hangs up when it has heard `finalize`: then there is the
+/// agent's end to wait for, as the job lasts as long as the program.
 fn pass_on(agent: &mut TcpStream, manager: File) -> io::Result<()> {
     let mut manager = Some(manager);
     let mut buffer = vec![0; 65536];

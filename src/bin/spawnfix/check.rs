@@ -137,8 +137,8 @@ struct Program {
     library: Option<PathBuf>,
 }
 
-/// A command, as a user types it: its interpreter if it is a script, whether it is a shell, whether the library loads, its
-/// MPI.
+/// A command, as a user types it: its interpreter if it is a script, whether it is a shell, whether the library loads,
+/// its MPI.
 fn program(words: &[OsString], library: &Path, report: &mut Report) -> Program {
     let name = shown(&words[0]);
     let Some(file) = paths::first(&words[0]) else {

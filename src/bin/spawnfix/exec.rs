@@ -1,7 +1,7 @@
 //! Becoming another program: execve(2), with a changed environment.
 //!
-//! Not by std's exec. That empties the signal mask, and calls execvp, which the library, preloaded into this process, too,
-//! would take for a launch of the program's.
+//! Not by std's exec. That empties the signal mask, and calls execvp, which the library, preloaded into this process,
+//! too, would take for a launch of the program's.
 
 use std::ffi::{CStr, CString, OsString};
 use std::io;

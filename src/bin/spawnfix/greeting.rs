@@ -8,6 +8,7 @@ use crate::hosts::host_name;
 
 /// A key, in hexadecimal digits.
 pub const KEY_LENGTH: usize = 32;
+/// Whoever says more before a line's end has not greeted.
 pub const LONGEST_GREETING: usize = 100;
 
 /// Where a bridge finds its agent, and the key that only the two know: loopback or not, anyone could connect.

@@ -1,5 +1,5 @@
-//! A job: an mpiexec that the agent started, and the bridge in it, through which the agent asks it what a program asks its
-//! process manager.
+//! A job: an mpiexec that the agent started, and the bridge in it, through which the agent asks it what a program asks
+//! its process manager.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{Shutdown, TcpStream};
@@ -23,7 +23,7 @@ mod reception;
 
 /// How long mpiexec may take to find that a process which has ended had crashed.
 const SETTLED: Duration = Duration::from_secs(1);
-/// How long the bridge may take to take what it is sent.
+/// How long a bridge may take to read what it is sent.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whom an answer is for.
@@ -126,9 +126,9 @@ impl Job {
         }
     }
 
-    /// Lets it go if all its processes but mpiexec's own and the bridge have ended, and had a while ago: nothing more will come
-    /// of it. Just after their end mpiexec may still find that one of them crashed, and is to say so. A job on other hosts
-    /// may not be known so well, and stays until the program ends.
+    /// Lets it go if all its processes but mpiexec's own and the bridge have ended, and had a while ago: nothing more
+    /// will come of it. Just after their end mpiexec may still find that one of them crashed, and is to say so. A job
+    /// on other hosts may not be known so well, and stays until the program ends.
     pub fn let_go_if_idle(&mut self, all: &HashMap<Pid, Process>) {
         if !self.has_nobody(all) {
             self.idle = None;
@@ -232,7 +232,8 @@ impl Job {
         }
     }
 
-    /// Whether anything of it may go on, now that mpiexec has ended: a launcher may have put itself into the background.
+    /// Whether anything of it may go on, now that mpiexec has ended: a launcher may have put itself into the
+    /// background.
     pub fn goes_on(&self) -> bool {
         match self.stage {
             Stage::Starting(_) => rustix::process::test_kill_process_group(self.pid).is_ok(),

@@ -1,4 +1,5 @@
-//! Other processes of this user, as macOS tells of them: libproc.h, sys/proc_info.h and sysctl(3) in the place of /proc.
+//! Other processes of this user, as macOS tells of them: libproc.h, sys/proc_info.h and sysctl(3) in the place of
+//! /proc.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -51,8 +52,8 @@ mod system {
     unsafe fn info<Info>(pid: i32, flavor: c_int, argument: u64) -> Option<Info> {
         let size = size_of::<Info>() as c_int;
         let mut info = MaybeUninit::<Info>::uninit();
-        // SAFETY: the buffer has the size that is told. It is read only if it was filled whole, by the kernel, with what
-        // it is for, by this function's contract.
+        // SAFETY: the buffer has the size that is told. It is read only if it was filled whole, by the kernel, with
+        // what it is for, by this function's contract.
         unsafe {
             let got = libc::proc_pidinfo(pid, flavor, argument, info.as_mut_ptr().cast(), size);
             (got == size).then(|| info.assume_init())
@@ -123,7 +124,8 @@ mod system {
         }
         let size = size_of::<Vnode>() as c_int;
         let mut vnode = MaybeUninit::<Vnode>::uninit();
-        // SAFETY: the buffer has the size that is told, and is read only if it was filled whole with the flavor's struct.
+        // SAFETY: the buffer has the size that is told, and is read only if it was filled whole with the flavor's
+        // struct.
         let file = unsafe {
             let buffer = vnode.as_mut_ptr().cast();
             let got = libc::proc_pidfdinfo(pid, 0, PROC_PIDFDVNODEPATHINFO, buffer, size);

@@ -1,28 +1,29 @@
-//! The program `spawnfix`: runs a command with the library loaded into it, tells what a spawn will come to, and ends what
-//! was left behind. What the library needs done for a spawn it does, too, called by no user.
+//! The program `spawnfix`: runs a command with the library loaded into it, tells what a spawn will come to, and ends
+//! what was left behind. What the library needs done for a spawn it does, too, called by no user.
 //!
 //! One run of the wrapper, as `spawnfix ipython`:
 //!
-//! 1. [`options`] says what is asked, or what is wrong with it; the shells' [`completions`] are made from the same parser.
-//!    Called by another name, through a link, nothing is asked: it is the command of that name further down PATH
-//!    ([`paths`]).
+//! 1. [`options`] says what is asked, or what is wrong with it; the shells' [`completions`] are made from the same
+//!    parser. Called by another name, through a link, nothing is asked: it is the command of that name further down
+//!    PATH ([`paths`]).
 //! 2. [`run`] finds the command, and [`preload`] the library and the variables by which the dynamic linker loads it.
 //! 3. [`exec`] makes this process the command, which has all that it would have had without us ([`inherited`]).
 //!
 //! One life of the agent, in [`agent`] step by step:
 //!
-//! 1. The command spawns, and what its libmpi launches becomes `spawnfix --agent` (handover.rs in the library). The agent
-//!    looks at it ([`program`]): is it a [`shell`], by its [`command_line`]?
-//! 2. It is the process manager of that one program ([`pmi`]). What such a one can't know it asks a [`job`]: an mpiexec of
-//!    the program's MPI ([`launcher`], [`whose`]), which runs `spawnfix --bridge`, maybe on another host ([`hosts`]).
-//! 3. The [`bridge`] makes itself known ([`greeting`]), and passes on what agent and mpiexec say to each other. Children
-//!    are launched. [`signals`] come, and children end, which the [`tree`] of processes shows. What fails for a moment
-//!    is tried again ([`patient`]).
+//! 1. The command spawns, and what its libmpi launches becomes `spawnfix --agent` (handover.rs in the library). The
+//!    agent looks at it ([`program`]): is it a [`shell`], by its [`command_line`]?
+//! 2. It is the process manager of that one program ([`pmi`]). What such a one can't know it asks a [`job`]: an mpiexec
+//!    of the program's MPI ([`launcher`], [`whose`]), which runs `spawnfix --bridge`, maybe on another host
+//!    ([`hosts`]).
+//! 3. The [`bridge`] makes itself known ([`greeting`]), and passes on what agent and mpiexec say to each other.
+//!    Children are launched. [`signals`] come, and children end, which the [`tree`] of processes shows. What fails for
+//!    a moment is tried again ([`patient`]).
 //! 4. The program and its jobs end, and so does the agent.
 //!
-//! Beside these: [`check`] tells beforehand what all that would come to, from what programs and their files ([`binary`]) say
-//! and what is [`known`] of each MPI; [`sweep`] ends agents that are left of this user's [`processes`]. All words for the user are [`output`]'s, or in
-//! the log. On macOS, libproc.rs stands for /proc.
+//! Beside these: [`check`] tells beforehand what all that would come to, from what programs and their files
+//! ([`binary`]) say and what is [`known`] of each MPI; [`sweep`] ends agents that are left of this user's
+//! [`processes`]. All words for the user are [`output`]'s, or in the log. On macOS, libproc.rs stands for /proc.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;

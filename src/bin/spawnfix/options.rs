@@ -1,5 +1,5 @@
-//! What the program can be asked: one parser, from which the help, the shells' completions and a test of the manual page
-//! are made, too.
+//! What the program can be asked: one parser, from which the help, the shells' completions and a test of the manual
+//! page are made, too.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;

@@ -115,8 +115,8 @@ pub fn interpreter_in(
     Some(words)
 }
 
-/// Whether a name, or a path's last part, is one of this program's: `spawnfix`, `spawnfix-0.1`. Any other is the name of
-/// a command that it was linked in front of.
+/// Whether a name, or a path's last part, is one of this program's: `spawnfix`, `spawnfix-0.1`. Any other is the name
+/// of a command that it was linked in front of.
 pub fn is_our_name(name: &OsStr) -> bool {
     let name = Path::new(name).file_name().unwrap_or_default().as_bytes();
     name.strip_prefix(b"spawnfix")

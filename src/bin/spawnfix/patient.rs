@@ -1,4 +1,5 @@
-//! Reading, writing and opening that outlast an error which passes. Where the agent hung up for one, libmpi would crash.
+//! Reading, writing and opening that outlast an error which passes. Where the agent hung up for one, libmpi would
+//! crash.
 
 use std::io::{self, Read, Write};
 use std::thread;

@@ -1,7 +1,7 @@
 //! PMI-1, the protocol between an MPI program and its process manager, as types.
 //!
-//! A message is a line of `key=value` words of which the first is `cmd=…`; only a spawn is several lines, in one or more
-//! blocks from `mcmd=spawn` to `endcmd`, as many as its `totspawns` says. What may be asked and what is answered:
+//! A message is a line of `key=value` words of which the first is `cmd=…`; only a spawn is several lines, in one or
+//! more blocks from `mcmd=spawn` to `endcmd`, as many as its `totspawns` says. What may be asked and what is answered:
 //! src/pmi/maint/pmi-1.1.txt and pmi-1.2.txt in MPICH; how it is written: src/pmi/src/pmi_wire.c (parse_v1,
 //! PMIU_check_full_cmd) and, before MPICH 4.1, src/pmi/simple/simple_pmiutil.c.
 
@@ -62,8 +62,8 @@ impl Message {
         std::str::from_utf8(self.value(key)?).ok()?.parse().ok()
     }
 
-    /// This message as the answer to that one: it carries the same `thrid`, by which a client with threads knows its answers
-    /// (PMIU_msg_set_response).
+    /// This message as the answer to that one: it carries the same `thrid`, by which a client with threads knows its
+    /// answers (PMIU_msg_set_response).
     pub fn to(mut self, question: &Message) -> Message {
         if let Some(thread) = question.value("thrid") {
             let _ = self.0.pop();
@@ -193,8 +193,8 @@ struct Spawn {
 #[derive(Debug, PartialEq, Eq)]
 pub struct TooLong;
 
-/// The longest line. libmpi writes 1,024 bytes (PMIU_MAXLINE) or, since 4.1, 50 KB at most (MAX_STATIC_PMI_BUF_SIZE); but
-/// an argument of a spawn is as long as it is, and the kernel lets one have 128 KiB (MAX_ARG_STRLEN).
+/// The longest line. libmpi writes 1,024 bytes (PMIU_MAXLINE) or, since 4.1, 50 KB at most (MAX_STATIC_PMI_BUF_SIZE);
+/// but an argument of a spawn is as long as it is, and the kernel lets one have 128 KiB (MAX_ARG_STRLEN).
 const LONGEST_LINE: usize = 256 << 10;
 /// The longest spawn: what the kernel lets a command have (ARG_MAX), and some more for several of them.
 const LONGEST_SPAWN: usize = 16 << 20;

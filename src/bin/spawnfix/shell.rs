@@ -1,11 +1,11 @@
 //! Who is a shell: a program with a person at it, who wants to go on when what was spawned is gone.
 //!
 //! A prompt is one if it comes at all, and on a terminal: from a file or a pipe an interpreter reads a script. What a
-//! front end talks to, as Jupyter does to its kernels, is one whatever its stdin is. Anything else is a program, to which
-//! MPI's own rule applies, and so is what is not known here.
+//! front end talks to, as Jupyter does to its kernels, is one whatever its stdin is. Anything else is a program, to
+//! which MPI's own rule applies, and so is what is not known here.
 //!
-//! Judged by the command line alone, as /proc/PID/cmdline has it: for a script with a `#!` line, the interpreter and its
-//! options come first.
+//! Judged by the command line alone, as /proc/PID/cmdline has it: for a script with a `#!` line, the interpreter and
+//! its options come first.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -342,8 +342,8 @@ mod tests {
     use super::Stdin::{Closed, DevNull, File, Pipe, Socket, Terminal};
     use super::*;
 
-    /// Command lines, one a line. The word in brackets is the one that says that this is a shell; without one it is none.
-    /// `␣` is a blank within a word.
+    /// Command lines, one a line. The word in brackets is the one that says that this is a shell; without one it is
+    /// none. `␣` is a blank within a word.
     #[track_caller]
     fn check(stdin: Stdin, lines: &str) {
         let lines = lines.lines().map(str::trim);

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Signal;
 
-/// What the agent minds: the terminal's, those that whoever manages processes sends to a process group, and the children's.
+/// What the agent minds: the terminal's, those that whoever manages processes sends to a process group, and the
+/// children's.
 const MINDED: [Signal; 9] = [
     Signal::INT,
     Signal::QUIT,

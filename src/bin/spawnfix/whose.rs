@@ -13,8 +13,8 @@ const LONGEST: u64 = 32 << 20;
 /// Whose mpiexec this is, by its file's name, what its links lead to, what is beside it, and the text in it. `None`: it
 /// can't be told.
 ///
-/// Open MPI's is a link to prterun or orterun, on Debian to mpiexec.openmpi, or a file of its own with ompi_info beside it.
-/// MPICH's, which may be in the same directory, is a link to mpiexec.hydra, on Debian to mpiexec.mpich.
+/// Open MPI's is a link to prterun or orterun, on Debian to mpiexec.openmpi, or a file of its own with ompi_info beside
+/// it. MPICH's, which may be in the same directory, is a link to mpiexec.hydra, on Debian to mpiexec.mpich.
 pub fn family_of(mpiexec: &Path) -> Option<Family> {
     let real = mpiexec.canonicalize().ok()?;
     let name = real.file_name()?.as_bytes();

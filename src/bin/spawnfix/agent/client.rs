@@ -21,8 +21,9 @@ pub struct Client {
     framer: Framer,
     /// PMI's subversion, as the program's libmpi speaks it.
     pub subversion: u32,
+    /// It has called MPI_Finalize.
     pub finalized: bool,
-    /// The program is gone.
+    /// It has ended.
     pub gone: bool,
 }
 
@@ -106,6 +107,7 @@ impl Client {
         }
     }
 
+    /// Answers a question, if libmpi still listens.
     pub fn answer(&mut self, message: &Message) {
         log::trace!("to the program: {}", Escaped(message.bytes()));
         if let Some(connection) = &mut self.connection {
@@ -115,7 +117,7 @@ impl Client {
         }
     }
 
-    /// The program has ended.
+    /// It has ended: nothing is said to it any more.
     pub fn ended(&mut self) {
         self.gone = true;
         self.connection = None;

@@ -78,8 +78,8 @@ impl Agent {
         }
     }
 
-    /// Answers the program's `finalize`. In a batch job, the program's end may be all that Slurm waits for: it would cancel the
-    /// job steps in which the launchers end just then, and say so.
+    /// Answers the program's `finalize`. In a batch job, the program's end may be all that Slurm waits for: it would
+    /// cancel the job steps in which the launchers end just then, and say so.
     fn part(&mut self) {
         let patience = match std::env::var_os("SLURM_JOB_ID") {
             Some(_) if !self.jobs.is_empty() => PARTING,

@@ -205,7 +205,8 @@ impl Jobs {
         }
     }
 
-    /// In a shell, at each spawn and a moment later: jobs whose children have all ended are let go. There may be a thousand.
+    /// In a shell, at each spawn and a moment later: jobs whose children have all ended are let go. There may be a
+    /// thousand.
     fn let_idle_go(&mut self, but: Option<usize>) {
         let mut older = self
             .all

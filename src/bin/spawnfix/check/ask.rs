@@ -74,8 +74,8 @@ pub fn answer_what_library(file: Option<&OsString>) -> ExitCode {
     };
     let mut text = [0_u8; 16384]; // MPI_MAX_LIBRARY_VERSION_STRING is 8192 at most
     let mut length = 0;
-    // SAFETY: C strings; the function is MPI's, may be called before MPI_Init, and fills less than the buffer, whose last
-    // byte stays 0.
+    // SAFETY: C strings; the function is MPI's, may be called before MPI_Init, and fills less than the buffer, whose
+    // last byte stays 0.
     unsafe {
         let library = libc::dlopen(file.as_ptr(), libc::RTLD_LAZY | libc::RTLD_GLOBAL);
         let ask = if library.is_null() {

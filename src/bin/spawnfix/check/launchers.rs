@@ -106,8 +106,8 @@ impl Launcher {
     }
 }
 
-/// What an mpiexec says of its version, as MPI_Get_library_version would: `HYDRA build details` for MPICH's, OpenRTE for
-/// Open MPI 4's.
+/// What an mpiexec says of its version, as MPI_Get_library_version would: `HYDRA build details` for MPICH's, OpenRTE
+/// for Open MPI 4's.
 fn versions_name(said: &str) -> String {
     let line = |start| {
         let mut lines = said.lines().map(str::trim);

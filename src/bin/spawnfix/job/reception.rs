@@ -62,8 +62,8 @@ impl Reception {
         all
     }
 
-    /// Sees to who comes, until the one comes who knows the key.
-    /// `ready` tells, in the order of [`Reception::sockets`], on which something happened.
+    /// Sees to who comes, until the one comes who knows the key. `ready` tells, in the order of [`Reception::sockets`],
+    /// on which something happened.
     pub fn receive(&mut self, ready: &[bool]) -> Option<(Greeting, TcpStream)> {
         let Reception {
             listener,
@@ -124,8 +124,8 @@ fn make_room(strangers: &mut Vec<Stranger>, address: &Address) -> Option<(Greeti
     None
 }
 
-/// A connection over which nobody has made itself known yet. Any user of this host, or of others, may have opened it, and
-/// thousands more, to keep the bridge from being heard.
+/// A connection over which nobody has made itself known yet. Any user of this host, or of others, may have opened it,
+/// and thousands more, to keep the bridge from being heard.
 struct Stranger {
     stream: TcpStream,
     said: Vec<u8>,
