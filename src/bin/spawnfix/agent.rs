@@ -6,7 +6,7 @@
 //!    src/pmi/src/pmi_v1.c). The program is now its [`client`]: libmpi asks what a program asks its process manager
 //!    ([`pmi`]).
 //! 2. What one process's process manager can know by itself it [`answers`] itself: keys and values, barriers, sizes.
-//! 3. For a spawn, the size of the universe and published names it starts one of its [`jobs`]: an mpiexec
+//! 3. For a spawn, the size of the universe and published names it [`launches`] one of its [`jobs`]: an mpiexec
 //!    ([`launcher`]) with a bridge in it ([`job`], [`bridge`]), through which it asks that. In a shell ([`shell`]) each
 //!    spawn has a job of its own, so that one job's end is nobody else's; in any other program one job serves all, and
 //!    its end is the program's.
@@ -28,6 +28,7 @@ use std::process::ExitCode;
 
 use self::event_loop::Agent;
 use self::handed::Handed;
+use self::launches::Launches;
 use crate::exec::{Changes, execve};
 use crate::launch::Launch;
 use crate::logging;
@@ -41,6 +42,7 @@ mod client;
 mod event_loop;
 mod handed;
 mod jobs;
+mod launches;
 
 /// Runs the agent with what stands behind `--agent`.
 pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
@@ -92,7 +94,8 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     }
     match launch {
         Launch::Mpiexec { port } => {
-            match Agent::connect(program, port, shell.is_some(), handed.mpi, environment) {
+            let launches = Launches::new(handed.mpi, environment);
+            match Agent::connect(program, port, shell.is_some(), launches) {
                 Ok(mut agent) => {
                     agent.run();
                     ExitCode::SUCCESS

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::answers::Answers;
 use super::client::Client;
 use super::jobs::{GRACE, Jobs};
-use crate::exec::Changes;
+use super::launches::Launches;
 use crate::patient;
 use crate::pmi::{Message, Request};
 use crate::program::Program;
@@ -40,8 +40,7 @@ impl Agent {
         program: Program,
         port: u16,
         shell: bool,
-        mpi: Option<String>,
-        environment: Changes,
+        launches: Launches,
     ) -> io::Result<Agent> {
         // Whatever is missing: the program waits for just this, and nobody else can tell it that there is nothing.
         let signals = patient::open(Signals::new, || !program.is_gone())?;
@@ -49,7 +48,7 @@ impl Agent {
         Ok(Agent {
             answers: Answers::new(client.subversion),
             client,
-            jobs: Jobs::new(mpi, environment),
+            jobs: Jobs::new(launches),
             signals,
             parting: None,
             hung_up: None,

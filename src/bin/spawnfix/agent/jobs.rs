@@ -1,22 +1,21 @@
-//! The program's jobs: which one a question is for, which mpiexec is tried next, how a job's end is told.
+//! The program's jobs: which one a question is for, and what becomes of it.
 
 use std::os::fd::BorrowedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::process::{Signal, WaitOptions};
 
 use super::client::Client;
-use crate::exec::Changes;
-use crate::job::{Asker, Event, Job, Task, mpiexec};
-use crate::launcher::{self, Found, LaunchError, NoLauncher};
+use super::launches::{self, Launches};
+use crate::job::{Asker, Event, Job, Task};
+use crate::launcher::LaunchError;
 use crate::logging::Escaped;
 use crate::output::shown;
 use crate::pmi::{Message, Request};
-use crate::program::Program;
-use crate::{hosts, paths, tree};
+use crate::tree;
 
 /// How long a job may take to end before it is killed. In all it may take 2 s.
 pub const GRACE: Duration = Duration::from_millis(1200);
@@ -28,28 +27,21 @@ struct Pending {
 }
 
 pub struct Jobs {
-    /// What the program's MPI calls itself, if the library knows.
-    mpi: Option<String>,
-    /// What the launchers' environment has that ours has not, and the other way round.
-    environment: Changes,
+    launches: Launches,
     all: Vec<Job>,
     started: usize,
     pending: Option<Pending>,
-    /// The failure that was told last.
-    told: Option<String>,
     /// Names that the program published, for the jobs that come later.
     published: Vec<Message>,
 }
 
 impl Jobs {
-    pub fn new(mpi: Option<String>, environment: Changes) -> Jobs {
+    pub fn new(launches: Launches) -> Jobs {
         Jobs {
-            mpi,
-            environment,
+            launches,
             all: Vec::new(),
             started: 0,
             pending: None,
-            told: None,
             published: Vec::new(),
         }
     }
@@ -91,7 +83,7 @@ impl Jobs {
         let published = self.published.iter().cloned();
         let mut questions: Vec<_> = published.map(|name| (name, Asker::Agent)).collect();
         questions.push((message, Asker::Program));
-        let found = look_for_launchers(&client.program);
+        let found = launches::look_for_launchers(&client.program);
         let task = Task {
             number: self.started,
             purpose,
@@ -103,49 +95,12 @@ impl Jobs {
     }
 
     /// Starts the next mpiexec that may serve this task, or tells the program that none does.
-    fn start(
-        &mut self,
-        mut task: Task,
-        mut last: Option<(PathBuf, LaunchError)>,
-        client: &mut Client,
-    ) {
-        // Where the program is now, as it may have changed its directory since its first spawn.
-        let directory = client.program.directory();
-        while let Some(candidate) = task.untried.next() {
-            match mpiexec::launch(
-                task.number,
-                &task.purpose,
-                &candidate,
-                directory.as_deref(),
-                &self.environment,
-            ) {
-                Ok(launched) => {
-                    self.all.push(Job::new(task, launched));
-                    return;
-                }
-                Err(error) => {
-                    warn_of_next(&task, &candidate.file, error);
-                    last = Some((candidate.file, error));
-                }
-            }
+    fn start(&mut self, task: Task, last: Option<(PathBuf, LaunchError)>, client: &mut Client) {
+        let number = task.number;
+        match self.launches.next(task, last, &client.program) {
+            Some(job) => self.all.push(job),
+            None => self.fail_question(number, "no_launcher", client),
         }
-        let path = std::env::var_os("PATH");
-        let failure = NoLauncher {
-            last: last.as_ref().map(|(file, error)| (file.as_path(), *error)),
-            mpi: self.mpi.clone(),
-            path: path.as_deref(),
-            hosts: hosts::told_of_hosts().zip(paths::own_by_name().ok()),
-        };
-        let failure = failure.to_string();
-        let purpose = task.purpose;
-        // A program may try again and again.
-        if self.told.as_ref() == Some(&failure) {
-            log::info!("{purpose}: as before, {failure}");
-        } else {
-            log::error!("{purpose}: {failure}");
-            self.told = Some(failure);
-        }
-        self.fail_question(task.number, "no_launcher", client);
     }
 
     /// Answers the program's question to this job, if there is one, that it failed.
@@ -163,7 +118,7 @@ impl Jobs {
         if client.gone || self.pending.is_none() {
             return;
         }
-        warn_of_next(&job.task, &job.launcher, error);
+        launches::warn_of_next(&job.task, &job.launcher, error);
         self.start(job.task, Some((job.launcher, error)), client);
     }
 
@@ -331,28 +286,6 @@ impl Jobs {
     }
 }
 
-/// The mpiexecs to try, and what was found that can't serve.
-fn look_for_launchers(program: &Program) -> Found {
-    let libmpi = program.libmpi();
-    let found = launcher::find(std::env::var_os("PATH").as_deref(), libmpi.as_deref());
-    for (file, why) in &found.unfit {
-        log::info!("{} {why}", shown(file));
-    }
-    found
-}
-
-/// That this file does not serve, and which one is next, if one is.
-fn warn_of_next(task: &Task, file: &Path, error: LaunchError) {
-    if let Some(next) = task.untried.as_slice().first() {
-        log::warn!(
-            "{} {error}; the next is {}, {}",
-            shown(file),
-            shown(&next.file),
-            next.why
-        );
-    }
-}
-
 /// What a job is for, in the log.
 fn purpose(message: &Message) -> String {
     let word = |key| {
@@ -385,8 +318,11 @@ mod tests {
     use rustix::process::getppid;
 
     use super::*;
+    use crate::exec::Changes;
     use crate::greeting::{Address, Greeting};
+    use crate::job::mpiexec;
     use crate::launcher::Candidate;
+    use crate::program::Program;
 
     /// This process's parent, as a client, and the other end of its connection.
     fn client() -> (Client, TcpStream) {
@@ -430,7 +366,7 @@ mod tests {
     #[test]
     fn a_job_that_fails_is_gone_and_the_one_behind_it_is_not() {
         let (mut client, mut libmpi) = client();
-        let mut jobs = Jobs::new(None, Changes::new());
+        let mut jobs = Jobs::new(Launches::new(None, Changes::new()));
         let (failing, address) = job(1);
         let (other, _) = job(2);
         jobs.all = vec![failing, other];

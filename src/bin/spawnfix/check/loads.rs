@@ -1,6 +1,5 @@
 //! Whether the library loads into a program, as far as can be told without starting it.
 
-use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -152,7 +151,7 @@ fn list(linker: &Path, program: &Path, library: &Path) -> (Loads, Option<PathBuf
 /// Whether the file has capabilities: capabilities(7).
 #[cfg(target_os = "linux")]
 fn has_capabilities(file: &Path) -> bool {
-    let Ok(path) = CString::new(file.as_os_str().as_bytes()) else {
+    let Ok(path) = std::ffi::CString::new(file.as_os_str().as_bytes()) else {
         return false;
     };
     // SAFETY: two C strings; with a size of 0 nothing is written.
