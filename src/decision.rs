@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::mpi::{Family, Mpi};
 use crate::settings::GuardSetting;
-use crate::stdio::Stdin;
+use crate::stdin::Stdin;
 
 /// All that a decision rests on, and all that its log line tells.
 #[derive(Debug)]

@@ -17,7 +17,8 @@ use crate::handover::{self, Arguments};
 use crate::launch::Launch;
 use crate::manager;
 use crate::settings::{self, GuardSetting};
-use crate::stdio::{self, Stdin};
+use crate::stdin::Stdin;
+use crate::stdio;
 use crate::symbols::{self, Real};
 
 // int execvp(const char *file, char *const argv[]): exec(3). What MPICH and its kin call in their forked child.

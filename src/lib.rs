@@ -40,6 +40,7 @@ mod manager;
 #[allow(dead_code)] // the program asks whether it can spawn
 mod mpi;
 mod settings;
+mod stdin;
 mod stdio;
 mod symbols;
 

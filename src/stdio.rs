@@ -1,78 +1,16 @@
-//! What is on fd 0, 1 and 2, and what a launcher gets there in place of the program's stdin and terminal.
+//! What a launcher gets on fd 0, 1 and 2, in place of the program's stdin and terminal.
 
 use std::ffi::CStr;
 use std::fmt;
-use std::mem::MaybeUninit;
 
 use libc::c_int;
+
+use crate::stdin::{Stdin, is_terminal, stat};
 
 /// Opened for writing only, it takes fd 0 and yet every read of it fails with EBADF, as if fd 0 were closed. Were
 /// fd 0 really closed, the next descriptor that libmpi opens would get its number: the socket on which it waits
 /// for mpiexec, which mpiexec would then have for its stdin.
 const NO_STDIN: &CStr = c"/dev/null";
-
-/// What fd 0 is, for the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stdin {
-    Terminal,
-    Pipe,
-    Socket,
-    File,
-    DevNull,
-    Device,
-    Closed,
-}
-
-impl Stdin {
-    /// Looks at this process's fd 0.
-    pub fn of_this_program() -> Stdin {
-        let Some(stat) = stat(libc::STDIN_FILENO) else {
-            return Stdin::Closed;
-        };
-        match stat.st_mode & libc::S_IFMT {
-            libc::S_IFIFO => Stdin::Pipe,
-            libc::S_IFSOCK => Stdin::Socket,
-            libc::S_IFREG => Stdin::File,
-            libc::S_IFCHR if is_terminal(libc::STDIN_FILENO) => Stdin::Terminal,
-            libc::S_IFCHR if is_dev_null(&stat) => Stdin::DevNull,
-            _ => Stdin::Device,
-        }
-    }
-}
-
-impl fmt::Display for Stdin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Stdin::Terminal => "a terminal",
-            Stdin::Pipe => "a pipe",
-            Stdin::Socket => "a socket",
-            Stdin::File => "a file",
-            Stdin::DevNull => "/dev/null",
-            Stdin::Device => "a device",
-            Stdin::Closed => "closed",
-        })
-    }
-}
-
-fn stat(fd: c_int) -> Option<libc::stat> {
-    let mut stat = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: fstat fills `stat` when it returns 0, and only then is it read.
-    unsafe { (libc::fstat(fd, stat.as_mut_ptr()) == 0).then(|| stat.assume_init()) }
-}
-
-fn is_terminal(fd: c_int) -> bool {
-    // SAFETY: isatty takes any descriptor.
-    unsafe { libc::isatty(fd) == 1 }
-}
-
-fn is_dev_null(stat: &libc::stat) -> bool {
-    let mut null = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: the path is a C string; stat fills `null` when it returns 0, and only then is it read.
-    unsafe {
-        libc::stat(c"/dev/null".as_ptr(), null.as_mut_ptr()) == 0
-            && null.assume_init().st_rdev == stat.st_rdev
-    }
-}
 
 /// The C library's errno. Async-signal-safe.
 pub fn errno() -> c_int {
@@ -280,7 +218,7 @@ pub mod terminals {
     }
 
     fn ask(fd: c_int) -> Option<(libc::dev_t, CString)> {
-        let stat = super::stat(fd)?;
+        let stat = crate::stdin::stat(fd)?;
         let mut name = [0; 128];
         // SAFETY: the buffer has the length that is told; on success it holds a C string.
         unsafe {
@@ -291,7 +229,7 @@ pub mod terminals {
 
     /// The name of the terminal on `fd`, if it is one of those that were there at load.
     pub fn name(fd: c_int) -> Option<&'static CStr> {
-        let device = super::stat(fd)?.st_rdev;
+        let device = crate::stdin::stat(fd)?.st_rdev;
         let names = NAMES.get()?.iter().flatten();
         names
             .filter(|(noted, _)| *noted == device)

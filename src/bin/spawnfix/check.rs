@@ -14,7 +14,7 @@ use self::verdict::{Facts, Loads, open_mpis_launcher};
 use crate::mpi::{Family, Mpi};
 use crate::output::{say, shown};
 use crate::preload::{self, Variable};
-use crate::stdio::Stdin;
+use crate::stdin::Stdin;
 use crate::{binary, manager, paths, shell};
 
 pub mod ask;
@@ -68,13 +68,6 @@ pub fn main(words: &[OsString], settings: &[Variable], json: bool) -> ExitCode {
     let launchers = Launchers::find(program.mpi.as_ref(), program.library.as_deref());
     launchers.report(&mut report);
 
-    let off = settings
-        .iter()
-        .rfind(|(name, _)| *name == "SPAWNFIX_GUARD")
-        .map(|(_, value)| value.clone());
-    let off = off
-        .or_else(|| std::env::var_os("SPAWNFIX_GUARD"))
-        .is_some_and(|guard| guard == "off");
     let command = words
         .first()
         .map_or("COMMAND".to_owned(), |word| shown(word).to_string());
@@ -89,13 +82,22 @@ pub fn main(words: &[OsString], settings: &[Variable], json: bool) -> ExitCode {
         better: launchers.better(program.mpi.as_ref()),
         open_mpi_launches: paths::first(open_mpis_launcher(mpi)).is_some(),
         agent,
-        off,
+        off: is_off(settings),
         manager: manager::of_this_program(),
         slurm_step: steps.iter().any(|step| std::env::var_os(step).is_some()),
     };
     let verdict = facts.verdict();
     report.add("verdict", verdict.text);
     report.print(verdict.works, json)
+}
+
+/// Whether SPAWNFIX_GUARD=off holds, of options or of the environment.
+fn is_off(settings: &[Variable]) -> bool {
+    let given = settings.iter().rfind(|(name, _)| *name == "SPAWNFIX_GUARD");
+    let guard = given.map(|(_, value)| value.clone());
+    guard
+        .or_else(|| std::env::var_os("SPAWNFIX_GUARD"))
+        .is_some_and(|guard| guard == "off")
 }
 
 /// Whether the library will find its agent, and one of its own version.

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use crate::stdio::Stdin;
+use crate::stdin::Stdin;
 
 /// What is to be known of a program for that.
 pub struct Grammar {

@@ -79,6 +79,8 @@ mod mpi;
 #[allow(dead_code)]
 #[path = "../../settings.rs"]
 mod settings;
+#[path = "../../stdin.rs"]
+mod stdin;
 #[allow(dead_code)]
 #[path = "../../stdio.rs"]
 mod stdio;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Pid;
 
-use crate::stdio::Stdin;
+use crate::stdin::Stdin;
 
 /// The program, which forked this process.
 pub struct Program {
@@ -99,7 +99,7 @@ pub mod system {
     use rustix::process::Pid;
 
     use super::stdin_of;
-    use crate::stdio::Stdin;
+    use crate::stdin::Stdin;
 
     fn proc(pid: Pid, name: &str) -> PathBuf {
         Path::new("/proc")
@@ -156,7 +156,7 @@ mod system {
 
     use super::stdin_of;
     use crate::libproc;
-    use crate::stdio::Stdin;
+    use crate::stdin::Stdin;
 
     pub fn arguments(pid: Pid) -> Vec<OsString> {
         libproc::arguments(pid.as_raw_nonzero().get())

@@ -11,7 +11,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::command_line::{Grammar, Operand, holds, is_in};
-use crate::stdio::Stdin;
+use crate::stdin::Stdin;
 
 /// The word of this command line that says that the program is a shell, if it is one.
 pub fn shell(argv: &[OsString], stdin: Stdin) -> Option<&OsStr> {

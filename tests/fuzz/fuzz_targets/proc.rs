@@ -11,7 +11,7 @@ use spawnfix_fuzz::location::file_at;
 use spawnfix_fuzz::paths::interpreter_in;
 use spawnfix_fuzz::program::{is_libmpi, system};
 use spawnfix_fuzz::shell::shell;
-use spawnfix_fuzz::stdio::Stdin;
+use spawnfix_fuzz::stdin::Stdin;
 
 fuzz_target!(|input: &[u8]| {
     let Some((which, text)) = input.split_first() else {

@@ -32,8 +32,8 @@ pub mod program;
 pub mod settings;
 #[path = "../../../src/bin/spawnfix/shell.rs"]
 pub mod shell;
-#[path = "../../../src/stdio.rs"]
-pub mod stdio;
+#[path = "../../../src/stdin.rs"]
+pub mod stdin;
 
 /// Whether this text can neither drive a terminal nor begin a line of its own.
 pub fn is_plain(text: &str) -> bool {
