@@ -6,8 +6,7 @@
 //! step:
 //!
 //! 1. The program calls `MPI_Comm_spawn` and reaches [`hooks`], which gathers the facts: which MPI this is
-//!    ([`symbols`], [`mpi`]), whether a process manager started the program ([`manager`]), what its stdin is
-//!    ([`stdio`]).
+//!    ([`symbols`], [`mpi`]), whether a process manager started the program ([`manager`]), what its [`stdin`] is.
 //! 2. [`decision::decide`] turns facts and [`settings`], read from the [`environment`] at load, into a guard and a
 //!    reason, which are logged ([`logging`]). With the usual guard, `launch`, nothing is done to the program; the real
 //!    function is called.

@@ -11,19 +11,18 @@
 //!
 //! One life of the agent, in [`agent`] step by step:
 //!
-//! 1. The command spawns, and what its libmpi launches becomes `spawnfix --agent` (handover.rs in the library). The
-//!    agent looks at it ([`program`]): is it a [`shell`], by its [`command_line`]?
-//! 2. It is the process manager of that one program ([`pmi`]). What such a one can't know it asks a [`job`]: an mpiexec
-//!    of the program's MPI ([`launcher`], [`whose`]), which runs `spawnfix --bridge`, maybe on another host
-//!    ([`hosts`]).
+//! 1. A program spawns, and what its libmpi launches becomes `spawnfix --agent` (handover.rs in the library). The agent
+//!    looks at the [`program`]: is it a [`shell`], by its [`command_line`]?
+//! 2. From then on the agent is the process manager of that one program ([`pmi`]). What such a one can't know it asks a
+//!    [`job`]: an mpiexec ([`launcher`], [`whose`]) that runs `spawnfix --bridge`, maybe on another host ([`hosts`]).
 //! 3. The [`bridge`] makes itself known ([`greeting`]), and passes on what agent and mpiexec say to each other.
 //!    Children are launched. [`signals`] come, and children end, which the [`tree`] of processes shows. What fails for
 //!    a moment is tried again ([`patient`]).
 //! 4. The program and its jobs end, and so does the agent.
 //!
-//! Beside these: [`check`] tells beforehand what all that would come to, from what programs and their files
-//! ([`binary`]) say and what is [`known`] of each MPI; [`sweep`] ends agents that are left of this user's
-//! [`processes`]. All words for the user are [`output`]'s, or in the log. On macOS, libproc.rs stands for /proc.
+//! Beside these: [`check`] tells beforehand what all that would come to, by what programs and their files ([`binary`])
+//! say and what is [`known`] of each MPI; [`sweep`] ends agents that are left among this user's [`processes`]. What
+//! users read is [`output`]'s, or in the log. On macOS, libproc.rs stands for /proc.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
