@@ -1,0 +1,349 @@
+//! A program that runs on a pseudo-terminal, and someone who types.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::{Report, lock};
+
+pub const CTRL_D: u8 = 4;
+
+/// Every process that a test starts has it, with a value of the session's own.
+pub(super) const MARK: &str = "SPAWNED_BY_TEST";
+/// How long something may take that may well not come at all.
+const SOON: Duration = Duration::from_secs(1);
+/// How long the launcher and the children may outlive the program.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// A process that a program started.
+#[derive(Clone, Debug)]
+pub struct Process {
+    pub pid: i32,
+    pub stopped: bool,
+    pub command: String,
+}
+
+/// A program that runs.
+pub struct Session {
+    pub(super) story: String,
+    pub(super) library: bool,
+    pub(super) deadline: Instant,
+    pub(super) child: Child,
+    pub(super) mark: String,
+    pub(super) dir: TempDir,
+    pub(super) terminal: File,
+    pub(super) keyboard: Keyboard,
+    pub(super) output: Arc<Output>,
+    pub(super) readers: Vec<JoinHandle<()>>,
+    pub(super) sent: Vec<u8>,
+}
+
+impl Session {
+    /// The program's process id, which is its session's as well.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its working directory, made for it.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Types, or writes into the pipe. A program that is dead does not mind.
+    pub fn send(&mut self, text: impl AsRef<[u8]>) {
+        let text = text.as_ref();
+        self.sent.extend_from_slice(text);
+        let _ = match &mut self.keyboard {
+            Keyboard::Terminal => self.terminal.write_all(text),
+            Keyboard::Pipe(pipe) => pipe.write_all(text),
+            Keyboard::None => panic!("this program's stdin takes no input"),
+        };
+    }
+
+    /// Sends a line.
+    pub fn line(&mut self, line: &str) {
+        self.send(format!("{line}\n"));
+    }
+
+    /// Presses a key that is no input for the program: Ctrl-D, Ctrl-C.
+    pub fn key(&mut self, key: u8) {
+        let _ = self.terminal.write_all(&[key]);
+    }
+
+    /// Closes the terminal's window.
+    pub fn hang_up(&mut self) {
+        self.output.hung_up.store(true, Ordering::Relaxed);
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+        self.terminal = File::open("/dev/null").expect("there is a /dev/null");
+    }
+
+    /// Writes all of this into the pipe from a thread of its own, as it may be more than a pipe takes, and closes it.
+    pub fn pour(&mut self, bytes: Vec<u8>) {
+        self.sent.extend_from_slice(&bytes);
+        let Keyboard::Pipe(mut pipe) = std::mem::replace(&mut self.keyboard, Keyboard::None) else {
+            panic!("this program's stdin is no pipe");
+        };
+        thread::spawn(move || pipe.write_all(&bytes));
+    }
+
+    /// Ends the input: Ctrl-D at the start of a line, or the end of the pipe. Where the launcher may take the key, which
+    /// it may without the library, it is pressed until the program ends.
+    pub fn end_of_input(&mut self) {
+        if !matches!(self.keyboard, Keyboard::Terminal) {
+            self.keyboard = Keyboard::None;
+            return;
+        }
+        self.key(CTRL_D);
+        for _ in 0..if self.library { 0 } else { 40 } {
+            thread::sleep(Duration::from_millis(50));
+            if self.ended() {
+                break;
+            }
+            self.key(CTRL_D);
+        }
+    }
+
+    /// Whether this comes true before the program's end and the deadline.
+    fn wait_until(&mut self, what: impl FnMut(&Self) -> bool) -> bool {
+        self.wait_within(Duration::MAX, what)
+    }
+
+    fn wait_within(&mut self, patience: Duration, mut what: impl FnMut(&Self) -> bool) -> bool {
+        let since = Instant::now();
+        loop {
+            let ended = self.ended();
+            if what(self) {
+                return true;
+            }
+            if ended || since.elapsed() > patience || Instant::now() > self.deadline {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Whether the program ended.
+    pub fn ended(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_some()
+    }
+
+    /// Waits until a program of tests/apps reported `NAME=`. False: it ended, or the deadline passed.
+    pub fn reported(&mut self, name: &str) -> bool {
+        self.wait_until(|session| session.facts().iter().any(|(n, _)| n == name))
+    }
+
+    /// The same, with less patience: for what may well not come.
+    pub fn reported_soon(&mut self, name: &str) -> bool {
+        self.reported_within(SOON, name)
+    }
+
+    /// The same, with just this much patience.
+    pub fn reported_within(&mut self, patience: Duration, name: &str) -> bool {
+        self.wait_within(patience, |session| {
+            session.facts().iter().any(|(n, _)| n == name)
+        })
+    }
+
+    /// What it was sent until now.
+    pub fn sent(&self) -> &[u8] {
+        &self.sent
+    }
+
+    /// Waits until the output holds this text `times` times. False: it ended, or the deadline passed.
+    pub fn printed(&mut self, text: &str, times: usize) -> bool {
+        self.wait_until(|session| session.screen().matches(text).count() >= times)
+    }
+
+    /// The same, with less patience: for what may well not come.
+    pub fn printed_soon(&mut self, text: &str, times: usize) -> bool {
+        self.wait_within(SOON, |session| {
+            session.screen().matches(text).count() >= times
+        })
+    }
+
+    /// From now on it has this long: for a program that is expected to hang.
+    pub fn has_seconds(&mut self, seconds: u64) {
+        self.deadline = self
+            .deadline
+            .min(Instant::now() + Duration::from_secs(seconds));
+    }
+
+    /// What it printed until now.
+    pub fn screen(&self) -> String {
+        String::from_utf8_lossy(&lock(&self.output.text)).into_owned()
+    }
+
+    /// The lines `name=value` of all files `report*`, the program's own first.
+    pub(super) fn facts(&self) -> Vec<(String, String)> {
+        let entries = fs::read_dir(self.dir.path()).expect("it is there until the session ends");
+        let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        files.retain(|file| file.file_stem().is_some_and(|stem| stem == "report"));
+        files.sort();
+        let texts = files.iter().map(|file| fs::read(file).unwrap_or_default());
+        let texts: Vec<_> = texts
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .collect();
+        let lines = texts.iter().flat_map(|text| text.lines());
+        let facts = lines.filter_map(|line| line.split_once('='));
+        facts
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    }
+
+    /// Waits for its end, and the end of all it started.
+    pub fn finish(mut self) -> Report {
+        let ended = self.wait_until(|_| false) || self.ended();
+        let status = if ended {
+            Some(self.child.wait().expect("it is our child"))
+        } else {
+            None
+        };
+        let linger = Instant::now() + if ended { LINGER } else { Duration::ZERO };
+        let mut left = self.others();
+        while !left.is_empty() && Instant::now() < linger {
+            thread::sleep(Duration::from_millis(5));
+            left = self.others();
+        }
+        self.kill();
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+        let path = |name| self.dir.path().join(name);
+        Report {
+            story: std::mem::take(&mut self.story),
+            pid: self.pid(),
+            status,
+            output: self.screen(),
+            log: fs::read_to_string(path("log")).unwrap_or_default(),
+            facts: self.facts(),
+            read: fs::read(path("read")).unwrap_or_default(),
+            sent: std::mem::take(&mut self.sent),
+            left: left.into_iter().map(|process| process.command).collect(),
+        }
+    }
+
+    /// What it started and is alive.
+    pub fn others(&self) -> Vec<Process> {
+        let mark = format!("{MARK}={}", self.mark);
+        let mut others = Vec::new();
+        for entry in fs::read_dir("/proc").expect("there is a /proc").flatten() {
+            let Some(pid) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<i32>().ok())
+            else {
+                continue;
+            };
+            let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
+                continue;
+            };
+            // proc(5): after the command in brackets come state, ppid, pgrp, session.
+            let fields: Vec<_> = stat
+                .rsplit(')')
+                .next()
+                .unwrap_or("")
+                .split_whitespace()
+                .collect();
+            let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
+            let ours = fields
+                .get(3)
+                .is_some_and(|session| *session == self.child.id().to_string())
+                || environ
+                    .split(|byte| *byte == 0)
+                    .any(|variable| variable == mark.as_bytes());
+            if ours && pid != self.child.id() as i32 && !matches!(fields.first(), Some(&"Z" | &"X"))
+            {
+                let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                others.push(Process {
+                    pid,
+                    stopped: fields.first() == Some(&"T"),
+                    command: String::from_utf8_lossy(&command)
+                        .replace('\0', " ")
+                        .trim_end()
+                        .to_owned(),
+                });
+            }
+        }
+        others
+    }
+
+    /// Kills it, and what it started, until there is nothing left.
+    fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for _ in 0..200 {
+            let others = self.others();
+            if others.is_empty() {
+                return;
+            }
+            for Process { pid, .. } in others {
+                // SAFETY: a plain system call; the process carries this session's mark, or is of its session.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Where a session's input goes.
+pub(super) enum Keyboard {
+    Terminal,
+    Pipe(File),
+    None,
+}
+
+/// What a program prints, as it comes.
+#[derive(Default)]
+pub(super) struct Output {
+    pub(super) text: Mutex<Vec<u8>>,
+    hung_up: AtomicBool,
+}
+
+impl Output {
+    /// Reads until nobody can write there any more.
+    pub(super) fn collect(
+        self: &Arc<Self>,
+        mut from: impl Read + AsRawFd + Send + 'static,
+    ) -> JoinHandle<()> {
+        let output = Arc::clone(self);
+        thread::spawn(move || {
+            let mut buffer = [0; 65536];
+            let mut readable = libc::pollfd {
+                fd: from.as_raw_fd(),
+                events: libc::POLLIN,
+                revents: 0,
+            };
+            loop {
+                // SAFETY: one pollfd. A terminal hangs up when the last descriptor is closed: no read may hold one.
+                let ready = unsafe { libc::poll(&mut readable, 1, 50) };
+                if output.hung_up.load(Ordering::Relaxed) {
+                    return;
+                }
+                if ready == 0 {
+                    continue;
+                }
+                // A terminal that nobody has open reads as EIO.
+                let Ok(count @ 1..) = from.read(&mut buffer) else {
+                    return;
+                };
+                lock(&output.text).extend_from_slice(&buffer[..count]);
+            }
+        })
+    }
+}
