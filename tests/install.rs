@@ -5,118 +5,21 @@
 
 mod common;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::{OnceLock, mpsc};
-use std::thread;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use common::commands::*;
+use common::installed::*;
 use common::*;
 use tempfile::TempDir;
-
-const LIB: &str = "libspawnfix.so";
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// What Debian's packages install, nothing twice: Lmod drops doubles.
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
-/// The user and group `nobody`.
-const NOBODY: u32 = 65534;
-
-// --- tools ---
-
-/// A place for a test's files, which any user may read.
-fn place() -> TempDir {
-    let dir = TempDir::with_prefix("spawnfix-test-").expect("there is a place for temporary files");
-    mode(dir.path(), 0o755);
-    dir
-}
-
-fn mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it is ours");
-}
-
-/// An executable file with these contents.
-fn script(path: impl Into<PathBuf>, contents: &str) -> PathBuf {
-    let path = path.into();
-    fs::create_dir_all(path.parent().expect("a file is in a directory")).expect("it is ours");
-    // Written by another process: a descriptor open for writing, copied into another test's fork, would make it "busy".
-    let mut writer = Command::new("sh")
-        .args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"])
-        .arg(&path)
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("there is a shell");
-    let mut stdin = writer.stdin.take().expect("piped");
-    stdin.write_all(contents.as_bytes()).expect("it reads");
-    drop(stdin);
-    assert!(writer.wait().expect("it is our child").success());
-    path
-}
-
-/// A copy of the program.
-fn copy(path: impl Into<PathBuf>) -> PathBuf {
-    let path = path.into();
-    fs::create_dir_all(path.parent().expect("a file is in a directory")).expect("it is ours");
-    // By another process, for the same reason.
-    let copied = Command::new("cp").arg(wrapper()).arg(&path).status();
-    assert!(copied.is_ok_and(|status| status.success()));
-    path
-}
-
-/// A C program of this text, compiled with these options.
-fn compiled(path: impl Into<PathBuf>, text: &str, compiler: &str, options: &[&str]) -> PathBuf {
-    let path = path.into();
-    let source = path.with_extension("c");
-    fs::write(&source, text).expect("it is ours");
-    says(
-        command(compiler)
-            .args(options)
-            .arg("-o")
-            .arg(&path)
-            .arg(&source),
-    );
-    path
-}
-
-/// A program that does nothing.
-const EMPTY: &str = "int main(void) { return 0; }\n";
-
-/// Whether this tool is here. If not, the test is skipped.
-fn has(tool: &str) -> bool {
-    let here = PATH
-        .split(':')
-        .any(|dir| Path::new(dir).join(tool).exists());
-    if !here {
-        skip(&format!("there is no {tool} here"));
-    }
-    here
-}
-
-/// A command with no environment but a PATH, a HOME and the suite's SPAWNFIX_GUARD.
-fn command(program: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new(program);
-    command
-        .env_clear()
-        .env("PATH", PATH)
-        .env("HOME", "/") // Open MPI's mpiexec does not even tell its version without one
-        .env("LC_ALL", "C.UTF-8");
-    if let Some(guard) = std::env::var_os("SPAWNFIX_GUARD") {
-        command.env("SPAWNFIX_GUARD", guard);
-    }
-    command
-}
-
-/// A script for /bin/sh.
-fn sh(script: &str) -> Command {
-    let mut command = command("/bin/sh");
-    command.arg("-c").arg(script).arg("sh");
-    command
-}
 
 /// All that is on PATH but MPI's programs, which a machine may have or not: a directory of links.
 fn without_mpi() -> &'static Path {
@@ -137,122 +40,6 @@ fn without_mpi() -> &'static Path {
         }
         place
     })
-}
-
-/// A PATH with these directories in front.
-fn path_with(dirs: &[&Path]) -> OsString {
-    let dirs: Vec<_> = dirs.iter().map(|dir| dir.as_os_str()).collect();
-    join(join(dirs.join(OsStr::new(":")), ":"), PATH)
-}
-
-/// Runs it, for a minute at most.
-fn run(command: &mut Command) -> Output {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    let group = -libc::pid_t::try_from(child.id()).expect("a pid");
-    let (ended, watched) = mpsc::channel::<()>();
-    let watch = thread::spawn(move || {
-        if watched.recv_timeout(Duration::from_secs(60)).is_err() {
-            // SAFETY: no memory is involved, and the group is our child's: nobody has waited for it yet.
-            unsafe { libc::kill(group, libc::SIGKILL) };
-        }
-    });
-    fn read(mut from: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
-        thread::spawn(move || {
-            let mut bytes = Vec::new();
-            let _ = from.read_to_end(&mut bytes);
-            bytes
-        })
-    }
-    let stdout = read(child.stdout.take().expect("piped"));
-    let stderr = read(child.stderr.take().expect("piped"));
-    let [stdout, stderr] = [stdout, stderr].map(|reader| reader.join().expect("it reads"));
-    let _ = ended.send(());
-    watch.join().expect("it waits");
-    let status = child.wait().expect("it is our child");
-    Output {
-        status,
-        stdout,
-        stderr,
-    }
-}
-
-/// Runs it. It must succeed without a word on stderr. What it printed.
-fn says(command: &mut Command) -> String {
-    let output = run(command);
-    let well = output.status.success() && output.stderr.is_empty();
-    assert!(well, "{command:?}: {output:?}");
-    text(&output.stdout)
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// The program as it was built, beside the library.
-fn wrapper() -> PathBuf {
-    library().with_file_name("spawnfix")
-}
-
-/// `make GOAL NAME=VALUE…`, in the source tree.
-fn make(goal: &str, variables: &[(&str, &OsStr)]) -> Command {
-    library();
-    let mut make = command("make");
-    make.args(["--silent", "-C"]).arg(root()).arg(goal);
-    for (name, value) in variables {
-        make.arg(join(format!("{name}="), value));
-    }
-    make
-}
-
-/// `make install PREFIX=…`.
-fn install(prefix: &Path) {
-    says(&mut make("install", &[("PREFIX", prefix.as_os_str())]));
-}
-
-/// What is under a directory, in order. Directories have a slash at the end.
-fn tree(dir: &Path) -> Vec<String> {
-    fn walk(top: &Path, dir: &Path, found: &mut Vec<String>) {
-        for entry in fs::read_dir(dir).expect("it can be listed") {
-            let entry = entry.expect("it can be listed");
-            let path = entry.path();
-            let name = path.strip_prefix(top).expect("it is below").display();
-            if entry.file_type().expect("it has a type").is_dir() {
-                found.push(format!("{name}/"));
-                walk(top, &path, found);
-            } else {
-                found.push(name.to_string());
-            }
-        }
-    }
-    let mut found = Vec::new();
-    walk(dir, dir, &mut found);
-    found.sort();
-    found
-}
-
-fn files(dir: &Path) -> Vec<String> {
-    let mut files = tree(dir);
-    files.retain(|name| !name.ends_with('/'));
-    files
-}
-
-/// `cat /proc/self/maps` under this command: where the library was loaded from, links resolved.
-fn mapped(command: &mut Command) -> Vec<PathBuf> {
-    let maps = says(command.args(["cat", "/proc/self/maps"]));
-    let mut paths = Vec::new();
-    for line in maps.lines().filter(|line| line.ends_with(LIB)) {
-        let path = PathBuf::from(&line[line.find('/').expect("a file's line has its path")..]);
-        if !paths.contains(&path) {
-            paths.push(path);
-        }
-    }
-    paths
 }
 
 // --- spawnfix COMMAND ---
@@ -714,11 +501,6 @@ fn chmod(change: &str, path: &Path) {
     assert!(done.is_ok_and(|status| status.success()));
 }
 
-fn is_root() -> bool {
-    // SAFETY: geteuid has no arguments and always succeeds.
-    unsafe { libc::geteuid() == 0 }
-}
-
 #[test]
 fn another_user_uses_a_prefix_that_nobody_can_write_to() {
     let dir = place();
@@ -806,13 +588,6 @@ fn check(path: &[&Path], arguments: &[&OsStr]) -> (String, bool) {
         "not some ten lines:\n{printed}"
     );
     (printed, output.status.success())
-}
-
-/// What is said of this.
-fn line<'a>(printed: &'a str, name: &str) -> &'a str {
-    let line = printed.lines().find_map(|line| line.strip_prefix(name));
-    line.unwrap_or_else(|| panic!("no {name} in:\n{printed}"))
-        .trim()
 }
 
 fn bin(mpi: Mpi) -> PathBuf {

@@ -11,6 +11,8 @@
 #![allow(dead_code, unused_imports)] // each test file is a crate of its own and uses a part of this
 
 mod build;
+pub mod commands;
+pub mod installed;
 pub mod ipython;
 mod mpis;
 mod program;
@@ -29,7 +31,7 @@ use std::thread::{self, ScopedJoinHandle};
 pub use build::build;
 pub use mpis::*;
 pub use program::{Program, Stdin};
-pub use report::{Line, Report};
+pub use report::Report;
 pub use session::{CTRL_D, Process, Session};
 
 /// The checkout.
