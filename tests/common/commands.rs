@@ -18,7 +18,7 @@ use super::{join, skip};
 /// What Debian's packages install, nothing twice: Lmod drops doubles.
 pub const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 /// The user and group `nobody`.
-pub const NOBODY: u32 = 65534;
+pub const NOBODY_ID: u32 = 65534;
 
 /// A place for a test's files, which any user may read.
 pub fn place() -> TempDir {

@@ -13,6 +13,12 @@ pub const CTRL_C: u8 = 3;
 pub const CTRL_Z: u8 = 26;
 pub const CTRL_BACKSLASH: u8 = 28;
 
+/// What [`Sitting::who`] says.
+pub const ALL: &str = "shell, launcher, child";
+pub const LEFT: &str = "launcher, child";
+pub const NOBODY: &str = "nobody";
+pub const STOPPED: &str = " (stopped)";
+
 /// What is said to stay must stay this long. What goes is gone in a fraction of it, but for Open MPI's, which takes 2 s.
 const STAYS: Duration = Duration::from_millis(1200);
 /// How long what is said to go may take, on a machine with more to do.
@@ -136,7 +142,7 @@ impl Sitting {
         unsafe { libc::kill(pid, signal) };
     }
 
-    /// Who lives: `shell, mpiexec, child`, or those of them that do, each `(stopped)` if it is.
+    /// Who lives: `shell, launcher, child`, or those of them that do, each `(stopped)` if it is.
     pub fn who(&self) -> String {
         let all = self.session.others();
         let named = [
@@ -151,12 +157,12 @@ impl Sitting {
                 .peekable();
             its.peek()?;
             let stopped = its.any(|process| process.stopped);
-            Some(format!("{name}{}", if stopped { " (stopped)" } else { "" }))
+            Some(format!("{name}{}", if stopped { STOPPED } else { "" }))
         });
         let living: Vec<_> = living.collect();
         if living.is_empty() {
             let agent = all.iter().any(|process| part(process) == Some(Part::Agent));
-            return if agent { "the agent" } else { "nobody" }.to_owned();
+            return if agent { "the agent" } else { NOBODY }.to_owned();
         }
         living.join(", ")
     }
@@ -169,8 +175,7 @@ impl Sitting {
             let who = self.who();
             if who != expected {
                 since = None;
-            } else if expected == "nobody"
-                || since.get_or_insert_with(Instant::now).elapsed() > STAYS
+            } else if expected == NOBODY || since.get_or_insert_with(Instant::now).elapsed() > STAYS
             {
                 return who;
             }
