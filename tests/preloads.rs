@@ -1,16 +1,21 @@
-//! Others' libraries beside ours: preloaded before it and after it, each still does its thing, and the spawn is cured. And the
-//! ways of linking that decide whether a preloaded library is reached.
+//! Others' libraries beside ours: preloaded before it and after it, each still does its thing, and the spawn is cured; what
+//! is launched inherits them. And the ways of linking that decide whether a preloaded library is reached.
 
 #![cfg(target_os = "linux")]
 
 mod common;
 
+use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use common::ipython::Kind;
 use common::*;
+use tempfile::TempDir;
 
 /// Under which the spawn is to be cured: typed at, the program is killed without the library.
 const MPI: Mpi = MPICH_4_2_3;
@@ -364,4 +369,140 @@ fn a_libmpi_that_is_loaded_with_deepbind_is_out_of_reach() {
         "neither MPI_Comm_spawn nor the launch reaches the library",
     );
     check_killed(&run(true, false));
+}
+
+// --- what is launched does not inherit the library ---
+
+/// The MPIs whose launch spawnfix meets.
+const LAUNCHED: [Mpi; 5] = [MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI, OPEN_MPI];
+
+/// Two more libraries that someone preloads.
+fn others() -> [String; 2] {
+    ["other/one", "other/two"].map(|place| {
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC"]).arg(app("other.c"));
+        build(cc, "other.c", place).display().to_string()
+    })
+}
+
+/// A program with this LD_PRELOAD spawns a child, and leaves.
+fn spawn_under(mpi: Mpi, preload: &str, settings: impl FnOnce(Program) -> Program) -> Report {
+    let program = Kind::C
+        .program(mpi)
+        .library(true)
+        .env("LD_PRELOAD", preload);
+    let mut shell = settings(program).start();
+    shell.reported("child");
+    shell.line("leave");
+    shell.finish()
+}
+
+/// The files that are preloaded in the child, in the order of the list.
+fn preloaded_in_child(report: &Report) -> Vec<&str> {
+    let maps = report.facts.iter().filter(|(name, _)| name == "child_maps");
+    let mut maps: Vec<_> = maps.map(|(_, path)| path.as_str()).collect();
+    maps.sort();
+    maps.dedup();
+    maps
+}
+
+#[test]
+fn children_inherit_the_other_preloads_and_not_the_library() {
+    let ours = library().display().to_string();
+    let [one, two] = others();
+    let kept = vec![one.as_str(), two.as_str()];
+    let cases = [
+        (ours.clone(), "not set".to_owned(), vec![]),
+        (
+            format!("{ours}:{one}:{two}"),
+            format!("{one}:{two}"),
+            kept.clone(),
+        ),
+        (
+            format!("{one} {ours} {two}"),
+            format!("{one} {two}"),
+            kept.clone(),
+        ),
+        (format!("{one}:{two}:{ours}"), format!("{one}:{two}"), kept),
+    ];
+    side_by_side(&LAUNCHED, |mpi| {
+        for (preload, left, mapped) in &cases {
+            let report = spawn_under(mpi, preload, |program| program);
+            report.check_ended_well();
+            report.check(
+                report.fact("child_preload") == Some(left),
+                "LD_PRELOAD is the same without us",
+            );
+            report.check(
+                preloaded_in_child(&report) == *mapped,
+                "the others are loaded, and no spawnfix",
+            );
+        }
+    });
+}
+
+#[test]
+fn children_inherit_the_library_if_asked_to() {
+    let ours = library().display().to_string();
+    let [one, two] = others();
+    let preload = format!("{one}:{ours} {two}");
+    side_by_side(&LAUNCHED, |mpi| {
+        let report = spawn_under(mpi, &preload, |program| {
+            program.env("SPAWNFIX_INHERIT", "1")
+        });
+        report.check_ended_well();
+        report.check(
+            report.fact("child_preload") == Some(&preload),
+            "LD_PRELOAD is the same",
+        );
+        let mut all = vec![ours.as_str(), &one, &two];
+        all.sort();
+        report.check(preloaded_in_child(&report) == all, "all three are loaded");
+    });
+}
+
+/// A launcher whose host has no such library: it is gone when the real one starts.
+#[test]
+fn a_host_without_the_library_does_not_say_so() {
+    const COMPLAINT: &str = "cannot be preloaded";
+    side_by_side(&LAUNCHED, |mpi| {
+        for inherit in [false, true] {
+            let place = TempDir::with_prefix("spawnfix-test-")
+                .expect("there is a place for temporary files");
+            let here = place.path().join("libspawnfix.so");
+            fs::copy(library(), &here).expect("it is there");
+            fs::copy(agent(), place.path().join("spawnfix")).expect("it is there");
+            let here = here.display().to_string();
+            let name = if mpi.name == OPEN_MPI.name {
+                "prte"
+            } else {
+                "mpiexec"
+            };
+            let launcher = place.path().join(name);
+            let real = mpi.bin(name);
+            fs::write(
+                &launcher,
+                format!(
+                    "#!/bin/sh\nrm -f '{here}'\nexec '{}' \"$@\"\n",
+                    real.display()
+                ),
+            )
+            .expect("it is ours");
+            fs::set_permissions(&launcher, fs::Permissions::from_mode(0o755)).expect("it is ours");
+            let path = join(
+                join(place.path(), ":"),
+                env::var_os("PATH").unwrap_or_default(),
+            );
+            let report = spawn_under(mpi, &here, |program| {
+                program
+                    .env("PATH", path)
+                    .env("SPAWNFIX_INHERIT", if inherit { "1" } else { "0" })
+            });
+            report.check(report.code() == Some(0), "exit status 0");
+            report.check(
+                report.output.contains(COMPLAINT) == inherit,
+                "ld.so complains where the library is inherited",
+            );
+        }
+    });
 }
