@@ -20,6 +20,7 @@ mod report;
 mod session;
 pub mod sitting;
 pub mod slurm;
+pub mod spawning;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
