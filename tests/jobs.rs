@@ -387,7 +387,7 @@ fn table(seen: &[(Mpi, Vec<Vec<String>>)]) -> String {
 }
 
 #[test]
-fn who_lives_and_who_goes() {
+fn each_event_spares_whom_it_should_and_ends_the_rest() {
     let seen = side_by_side(&JOBS, |mpi| {
         // Most of it is waiting to see who stays.
         let runs = thread::scope(|scope| {

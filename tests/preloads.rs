@@ -164,7 +164,7 @@ fn check_facts(report: &Report, fact: &str, value: &str, ends: bool) {
 }
 
 #[test]
-fn libeatmydata_before_or_after_the_library() {
+fn libeatmydata_works_before_and_after_the_library() {
     beside("libeatmydata", &[], |report, ends| {
         check_facts(report, "fsync", "is eaten", ends);
         check_facts(report, "malloc", "libc", ends);
@@ -172,7 +172,7 @@ fn libeatmydata_before_or_after_the_library() {
 }
 
 #[test]
-fn libfaketime_before_or_after_the_library() {
+fn libfaketime_works_before_and_after_the_library() {
     let settings = [("FAKETIME", "-7305d")];
     let output = Command::new("date").arg("+%Y").output();
     let year = String::from_utf8(output.expect("there is a date").stdout).expect("a number");
@@ -188,7 +188,7 @@ fn libfaketime_before_or_after_the_library() {
 }
 
 #[test]
-fn jemalloc_before_or_after_the_library() {
+fn jemalloc_works_before_and_after_the_library() {
     beside("libjemalloc", &[], |report, ends| {
         check_facts(report, "malloc", "jemalloc", ends);
     });
@@ -196,7 +196,7 @@ fn jemalloc_before_or_after_the_library() {
 
 /// It hooks execv and execve, and writes down what is executed: here, into a file beside the program's report.
 #[test]
-fn snoopy_before_or_after_the_library() {
+fn snoopy_works_before_and_after_the_library() {
     beside("libsnoopy", &[], |report, ends| {
         let executed = |command: &str| {
             let mut seen = report.facts.iter().filter(|(name, _)| name == "executed");
@@ -218,7 +218,7 @@ fn snoopy_before_or_after_the_library() {
 /// It has an execvp of its own, which ends in execve. Ahead of the library it hides libmpi's launch, so the library is to come
 /// first, as `spawnfix` has it.
 #[test]
-fn fakechroot_after_the_library_but_not_before() {
+fn fakechroot_works_after_the_library_and_hides_the_launch_before_it() {
     let Some(fakechroot) = other("libfakechroot").filter(|_| MPI.is_here()) else {
         return;
     };
@@ -239,7 +239,7 @@ fn fakechroot_after_the_library_but_not_before() {
 }
 
 #[test]
-fn two_of_them_around_the_library() {
+fn two_others_work_around_the_library() {
     let (Some(eatmydata), Some(jemalloc)) = (other("libeatmydata"), other("libjemalloc")) else {
         return;
     };
@@ -263,7 +263,7 @@ fn hook_was_met(report: &Report) -> bool {
 }
 
 #[test]
-fn a_profiling_tool_preloaded_before_or_after_the_library() {
+fn a_profiling_tool_preloaded_before_or_after_the_library_sees_the_spawn_once() {
     if !MPI.is_here() {
         return;
     }
@@ -283,7 +283,7 @@ fn a_profiling_tool_preloaded_before_or_after_the_library() {
 }
 
 #[test]
-fn a_profiling_tool_that_the_program_is_linked_with() {
+fn a_profiling_tool_that_the_program_is_linked_with_sees_the_spawn_once() {
     if !MPI.is_here() {
         return;
     }
@@ -299,7 +299,7 @@ fn a_profiling_tool_that_the_program_is_linked_with() {
 // --- how it is linked ---
 
 #[test]
-fn everything_bound_at_the_start() {
+fn a_program_that_binds_everything_at_the_start_is_cured() {
     if !MPI.is_here() {
         return;
     }
@@ -316,7 +316,7 @@ fn everything_bound_at_the_start() {
 
 /// What such a library defines itself, it binds to itself: our MPI_Comm_spawn is not met. libmpi's launch is.
 #[test]
-fn a_library_that_is_linked_to_bind_to_itself() {
+fn a_spawn_from_a_library_that_is_linked_to_bind_to_itself_is_cured() {
     if !MPI.is_here() {
         return;
     }
@@ -334,7 +334,7 @@ fn a_library_that_is_linked_to_bind_to_itself() {
 }
 
 #[test]
-fn a_program_that_is_linked_to_bind_to_itself() {
+fn a_program_that_is_linked_to_bind_to_itself_is_cured() {
     if !MPI.is_here() {
         return;
     }

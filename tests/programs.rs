@@ -141,7 +141,7 @@ fn python_program(mpi: Mpi, how: &str) {
     check_disease(&run(false), mpi);
 }
 
-/// The seed's script, then Python's prompt: how many of six lines were answered.
+/// A script that spawns, then Python's prompt: how many of six lines were answered.
 fn at_the_prompt(mpi: Mpi, library: bool) -> (usize, Report) {
     let python = Program::new(mpi.bin("python"))
         .args(["-i", "repro.py"])
@@ -175,7 +175,7 @@ fn at_the_prompt(mpi: Mpi, library: bool) -> (usize, Report) {
 }
 
 #[track_caller]
-fn the_seeds_script(mpi: Mpi) {
+fn after_a_script(mpi: Mpi) {
     if !mpi.is_here() {
         return;
     }
@@ -242,8 +242,8 @@ macro_rules! under {
     };
     (@python $mpi:expr) => {
         #[test]
-        fn the_seeds_script_leaves_the_prompt_alive() {
-            the_seeds_script($mpi);
+        fn pythons_prompt_answers_after_a_script_that_spawned() {
+            after_a_script($mpi);
         }
         #[test]
         fn python_reads_on_after_spawn() {

