@@ -319,34 +319,14 @@ fn on_a_login_node(mpi: Mpi) {
     });
 }
 
-#[test]
-#[ignore = "make test-cluster runs it"]
-fn a_program_on_a_login_node_spawns_onto_other_hosts_under_mpich_4_0_3() {
-    on_a_login_node(MPICH_4_0_3);
-}
-
-#[test]
-#[ignore = "make test-cluster runs it"]
-fn a_program_on_a_login_node_spawns_onto_other_hosts_under_mpich_4_1_3() {
-    on_a_login_node(MPICH_4_1_3);
-}
-
-#[test]
-#[ignore = "make test-cluster runs it"]
-fn a_program_on_a_login_node_spawns_onto_other_hosts_under_mpich_4_2_3() {
-    on_a_login_node(MPICH_4_2_3);
-}
-
-#[test]
-#[ignore = "make test-cluster runs it"]
-fn a_program_on_a_login_node_spawns_onto_other_hosts_under_mpich_4_3_2() {
-    on_a_login_node(MPICH_4_3_2);
-}
-
-#[test]
-#[ignore = "make test-cluster runs it"]
-fn a_program_on_a_login_node_spawns_onto_other_hosts_under_mpich_5_0_2() {
-    on_a_login_node(MPICH_5_0_2);
+tests! {
+    #[ignore = "make test-cluster runs it"]
+    on_a_login_node:
+    a_program_on_a_login_node_spawns_onto_other_hosts_under_mpich_4_0_3(MPICH_4_0_3);
+    a_program_on_a_login_node_spawns_onto_other_hosts_under_mpich_4_1_3(MPICH_4_1_3);
+    a_program_on_a_login_node_spawns_onto_other_hosts_under_mpich_4_2_3(MPICH_4_2_3);
+    a_program_on_a_login_node_spawns_onto_other_hosts_under_mpich_4_3_2(MPICH_4_3_2);
+    a_program_on_a_login_node_spawns_onto_other_hosts_under_mpich_5_0_2(MPICH_5_0_2);
 }
 
 /// Each host of the list has one slot, so that the third child begins the list again.
@@ -592,22 +572,12 @@ fn in_an_allocation(mpi: Mpi, two_work: bool) {
     });
 }
 
-#[test]
-#[ignore = "make test-cluster runs it"]
-fn a_program_in_an_allocation_of_two_nodes_spawns_onto_them_under_mpich_4_1_3() {
-    in_an_allocation(MPICH_4_1_3, true);
-}
-
-#[test]
-#[ignore = "make test-cluster runs it"]
-fn a_program_in_an_allocation_of_two_nodes_spawns_onto_them_under_mpich_4_2_3() {
-    in_an_allocation(MPICH_4_2_3, false);
-}
-
-#[test]
-#[ignore = "make test-cluster runs it"]
-fn a_program_in_an_allocation_of_two_nodes_spawns_onto_them_under_mpich_5_0_2() {
-    in_an_allocation(MPICH_5_0_2, false);
+tests! {
+    #[ignore = "make test-cluster runs it"]
+    in_an_allocation:
+    a_program_in_an_allocation_of_two_nodes_spawns_onto_them_under_mpich_4_1_3(MPICH_4_1_3, true);
+    a_program_in_an_allocation_of_two_nodes_spawns_onto_them_under_mpich_4_2_3(MPICH_4_2_3, false);
+    a_program_in_an_allocation_of_two_nodes_spawns_onto_them_under_mpich_5_0_2(MPICH_5_0_2, false);
 }
 
 /// Hydra's launcher is srun. Without the library it waits for what the program's step holds.

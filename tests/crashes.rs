@@ -10,10 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::ipython::{IPython, Kind};
-use common::{
-    INTEL_MPI, MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2, Mpi, Process, Program, Report, outcome,
-    side_by_side,
-};
+use common::*;
 
 const MPIS: [Mpi; 4] = [MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI];
 /// SIGSEGV, MPI_Abort on MPI_COMM_WORLD, an exit without MPI_Finalize.
@@ -147,24 +144,12 @@ fn someone_spawns_again_after_each_crash(kind: Kind) {
     });
 }
 
-#[test]
-fn someone_in_ipython_spawns_again_after_each_crash() {
-    someone_spawns_again_after_each_crash(Kind::IPython);
-}
-
-#[test]
-fn someone_at_the_simple_prompt_spawns_again_after_each_crash() {
-    someone_spawns_again_after_each_crash(Kind::SimplePrompt);
-}
-
-#[test]
-fn someone_in_python_spawns_again_after_each_crash() {
-    someone_spawns_again_after_each_crash(Kind::Python);
-}
-
-#[test]
-fn someone_in_r_spawns_again_after_each_crash() {
-    someone_spawns_again_after_each_crash(Kind::R);
+tests! {
+    someone_spawns_again_after_each_crash:
+    someone_in_ipython_spawns_again_after_each_crash(Kind::IPython);
+    someone_at_the_simple_prompt_spawns_again_after_each_crash(Kind::SimplePrompt);
+    someone_in_python_spawns_again_after_each_crash(Kind::Python);
+    someone_in_r_spawns_again_after_each_crash(Kind::R);
 }
 
 /// Runs a story that a crash ends without the library, once more if the MPI missed the crash: bare programs under MPICH 4.2
@@ -221,24 +206,12 @@ fn without_the_library_a_crash_kills(kind: Kind) {
     });
 }
 
-#[test]
-fn without_the_library_a_crash_kills_ipython() {
-    without_the_library_a_crash_kills(Kind::IPython);
-}
-
-#[test]
-fn without_the_library_a_crash_kills_the_simple_prompt() {
-    without_the_library_a_crash_kills(Kind::SimplePrompt);
-}
-
-#[test]
-fn without_the_library_a_crash_kills_python() {
-    without_the_library_a_crash_kills(Kind::Python);
-}
-
-#[test]
-fn without_the_library_a_crash_kills_r() {
-    without_the_library_a_crash_kills(Kind::R);
+tests! {
+    without_the_library_a_crash_kills:
+    without_the_library_a_crash_kills_ipython(Kind::IPython);
+    without_the_library_a_crash_kills_the_simple_prompt(Kind::SimplePrompt);
+    without_the_library_a_crash_kills_python(Kind::Python);
+    without_the_library_a_crash_kills_r(Kind::R);
 }
 
 #[test]

@@ -327,24 +327,12 @@ fn every_bad_launcher(mpi: Mpi) {
     });
 }
 
-#[test]
-fn every_bad_launcher_is_an_mpi_error_under_mpich_4_1_3() {
-    every_bad_launcher(MPICH_4_1_3);
-}
-
-#[test]
-fn every_bad_launcher_is_an_mpi_error_under_mpich_4_2_3() {
-    every_bad_launcher(MPICH_4_2_3);
-}
-
-#[test]
-fn every_bad_launcher_is_an_mpi_error_under_mpich_5_0_2() {
-    every_bad_launcher(MPICH_5_0_2);
-}
-
-#[test]
-fn every_bad_launcher_is_an_mpi_error_under_intel_mpi() {
-    every_bad_launcher(INTEL_MPI);
+tests! {
+    every_bad_launcher:
+    every_bad_launcher_is_an_mpi_error_under_mpich_4_1_3(MPICH_4_1_3);
+    every_bad_launcher_is_an_mpi_error_under_mpich_4_2_3(MPICH_4_2_3);
+    every_bad_launcher_is_an_mpi_error_under_mpich_5_0_2(MPICH_5_0_2);
+    every_bad_launcher_is_an_mpi_error_under_intel_mpi(INTEL_MPI);
 }
 
 /// The bad launcher is first on PATH, and a good one is there: behind it on PATH, or only beside the program's own libmpi.
@@ -387,24 +375,12 @@ fn a_bad_mpiexec_is_passed_over(mpi: Mpi) {
     });
 }
 
-#[test]
-fn a_bad_mpiexec_first_on_path_is_passed_over_under_mpich_4_0_3() {
-    a_bad_mpiexec_is_passed_over(MPICH_4_0_3);
-}
-
-#[test]
-fn a_bad_mpiexec_first_on_path_is_passed_over_under_mpich_4_2_3() {
-    a_bad_mpiexec_is_passed_over(MPICH_4_2_3);
-}
-
-#[test]
-fn a_bad_mpiexec_first_on_path_is_passed_over_under_mpich_5_0_2() {
-    a_bad_mpiexec_is_passed_over(MPICH_5_0_2);
-}
-
-#[test]
-fn a_bad_mpiexec_first_on_path_is_passed_over_under_intel_mpi() {
-    a_bad_mpiexec_is_passed_over(INTEL_MPI);
+tests! {
+    a_bad_mpiexec_is_passed_over:
+    a_bad_mpiexec_first_on_path_is_passed_over_under_mpich_4_0_3(MPICH_4_0_3);
+    a_bad_mpiexec_first_on_path_is_passed_over_under_mpich_4_2_3(MPICH_4_2_3);
+    a_bad_mpiexec_first_on_path_is_passed_over_under_mpich_5_0_2(MPICH_5_0_2);
+    a_bad_mpiexec_first_on_path_is_passed_over_under_intel_mpi(INTEL_MPI);
 }
 
 #[test]

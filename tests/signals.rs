@@ -121,22 +121,10 @@ fn story(how: &[&str]) {
     }
 }
 
-#[test]
-fn every_spawn_succeeds_in_a_storm_of_signals() {
-    story(&[]);
-}
-
-#[test]
-fn every_spawn_succeeds_in_a_storm_of_signals_that_restart_calls() {
-    story(&["restart"]);
-}
-
-#[test]
-fn every_spawn_succeeds_in_a_storm_of_signals_while_a_thread_forks() {
-    story(&["forks"]);
-}
-
-#[test]
-fn a_spawn_leaves_a_cancellation_disabled_that_its_thread_has_disabled() {
-    story(&["disabled"]);
+tests! {
+    story:
+    every_spawn_succeeds_in_a_storm_of_signals(&[]);
+    every_spawn_succeeds_in_a_storm_of_signals_that_restart_calls(&["restart"]);
+    every_spawn_succeeds_in_a_storm_of_signals_while_a_thread_forks(&["forks"]);
+    a_spawn_leaves_a_cancellation_disabled_that_its_thread_has_disabled(&["disabled"]);
 }

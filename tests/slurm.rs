@@ -103,44 +103,16 @@ fn a_spawn(mpi: Mpi, how: How, works: bool) {
     });
 }
 
-#[test]
-fn in_a_step_a_spawn_works_under_mpich_4_1_3() {
-    a_spawn(MPICH_4_1_3, How::Step, false);
-}
-
-#[test]
-fn in_a_step_a_spawn_works_under_mpich_4_2_3() {
-    a_spawn(MPICH_4_2_3, How::Step, false);
-}
-
-#[test]
-fn in_a_step_a_spawn_works_under_mpich_5_0_2() {
-    a_spawn(MPICH_5_0_2, How::Step, false);
-}
-
-#[test]
-fn in_a_step_a_spawn_works_under_intel_mpi_as_it_does_by_itself() {
-    a_spawn(INTEL_MPI, How::Step, true);
-}
-
-#[test]
-fn in_a_step_a_spawn_works_under_open_mpi_5_as_it_does_by_itself() {
-    a_spawn(OPEN_MPI, How::Step, true);
-}
-
-#[test]
-fn in_an_allocation_a_spawn_works_under_mpich_4_1_3() {
-    a_spawn(MPICH_4_1_3, How::Allocation, false);
-}
-
-#[test]
-fn in_an_allocation_a_spawn_works_under_mpich_4_2_3_as_it_does_by_itself() {
-    a_spawn(MPICH_4_2_3, How::Allocation, true);
-}
-
-#[test]
-fn in_an_allocation_a_spawn_works_under_mpich_5_0_2_as_it_does_by_itself() {
-    a_spawn(MPICH_5_0_2, How::Allocation, true);
+tests! {
+    a_spawn:
+    in_a_step_a_spawn_works_under_mpich_4_1_3(MPICH_4_1_3, How::Step, false);
+    in_a_step_a_spawn_works_under_mpich_4_2_3(MPICH_4_2_3, How::Step, false);
+    in_a_step_a_spawn_works_under_mpich_5_0_2(MPICH_5_0_2, How::Step, false);
+    in_a_step_a_spawn_works_under_intel_mpi_as_it_does_by_itself(INTEL_MPI, How::Step, true);
+    in_a_step_a_spawn_works_under_open_mpi_5_as_it_does_by_itself(OPEN_MPI, How::Step, true);
+    in_an_allocation_a_spawn_works_under_mpich_4_1_3(MPICH_4_1_3, How::Allocation, false);
+    in_an_allocation_a_spawn_works_under_mpich_4_2_3_as_it_does_by_itself(MPICH_4_2_3, How::Allocation, true);
+    in_an_allocation_a_spawn_works_under_mpich_5_0_2_as_it_does_by_itself(MPICH_5_0_2, How::Allocation, true);
 }
 
 /// A directory for PATH, with an mpiexec that reports its SLURM_OVERLAP and becomes the real one.

@@ -354,24 +354,12 @@ fn without_the_library_many_spawns_need_an_empty_stdin() {
     }
 }
 
-#[test]
-fn a_program_spawns_on_and_on_and_loses_no_line_under_mpich_4_2_3() {
-    many_spawns(MPICH_4_2_3, "0");
-}
-
-#[test]
-fn a_shell_spawns_on_and_on_and_loses_no_line_under_mpich_4_2_3() {
-    many_spawns(MPICH_4_2_3, "1");
-}
-
-#[test]
-fn a_program_spawns_on_and_on_and_loses_no_line_under_mpich_5_0_2() {
-    many_spawns(MPICH_5_0_2, "0");
-}
-
-#[test]
-fn a_shell_spawns_on_and_on_and_loses_no_line_under_mpich_5_0_2() {
-    many_spawns(MPICH_5_0_2, "1");
+tests! {
+    many_spawns:
+    a_program_spawns_on_and_on_and_loses_no_line_under_mpich_4_2_3(MPICH_4_2_3, "0");
+    a_shell_spawns_on_and_on_and_loses_no_line_under_mpich_4_2_3(MPICH_4_2_3, "1");
+    a_program_spawns_on_and_on_and_loses_no_line_under_mpich_5_0_2(MPICH_5_0_2, "0");
+    a_shell_spawns_on_and_on_and_loses_no_line_under_mpich_5_0_2(MPICH_5_0_2, "1");
 }
 
 /// Runs programs that spawn once and are typed at, so many at a time; how many lines they read.

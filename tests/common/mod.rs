@@ -8,7 +8,7 @@
 //! The program leads its session: at its end the terminal hangs up, and what a launcher prints later is lost. Where that
 //! matters, its output is a pipe ([`Program::piped`]).
 
-#![allow(dead_code, unused_imports)] // each test file is a crate of its own and uses a part of this
+#![allow(dead_code, unused_imports, unused_macros)] // each test file is a crate of its own and uses a part of this
 
 mod build;
 pub mod commands;
@@ -34,6 +34,24 @@ pub use mpis::*;
 pub use program::{Program, Stdin};
 pub use report::Report;
 pub use session::{CTRL_D, Process, Session};
+
+/// Tests that tell one story, a line each: its name, and the story's arguments. Before them, why they wait to be asked for.
+macro_rules! tests {
+    ($story:ident: $($name:ident($($argument:expr),*);)+) => {$(
+        #[test]
+        fn $name() {
+            $story($($argument),*);
+        }
+    )+};
+    (#[ignore = $why:literal] $story:ident: $($name:ident($($argument:expr),*);)+) => {$(
+        #[test]
+        #[ignore = $why]
+        fn $name() {
+            $story($($argument),*);
+        }
+    )+};
+}
+pub(crate) use tests;
 
 /// The checkout.
 pub fn root() -> &'static Path {
