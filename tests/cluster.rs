@@ -239,9 +239,9 @@ fn leave_alone(program: Program, seconds: u64) -> Report {
 
 /// The hosts of all children that the program heard of, each once.
 fn heard_of(report: &Report) -> Vec<&str> {
-    let heard = report.facts.iter().filter(|(name, _)| name == "heard");
+    let heard = report.values("heard");
     let mut hosts: Vec<_> = heard
-        .filter_map(|(_, child)| Some(child.rsplit_once(" on ")?.1))
+        .filter_map(|child| Some(child.rsplit_once(" on ")?.1))
         .collect();
     hosts.sort_unstable();
     hosts.dedup();
@@ -270,8 +270,8 @@ fn check_ended(report: &Report, mpi: Mpi) {
     report.check(report.code() == Some(0), "exit status 0");
     report.check(report.fact("end").is_some(), "the program's end");
     report.check_read_all();
-    let preloads = |(name, value): &(String, String)| name == "child_preload" && value != "not set";
-    let none = !report.facts.iter().any(preloads) && report.fact("child_maps").is_none();
+    let mut preloads = report.values("child_preload");
+    let none = preloads.all(|preload| preload == "not set") && report.fact("child_maps").is_none();
     report.check(none, "the children have no library of ours");
     report.check(
         !report.output.contains("preload"),

@@ -40,10 +40,7 @@ fn c_program(mpi: Mpi, args: &[&str], stdin: Stdin) {
         &["of 1, first"]
     } {
         cured.check(
-            cured
-                .facts
-                .iter()
-                .any(|(name, value)| name == "child" && value.contains(word)),
+            cured.values("child").any(|child| child.contains(word)),
             "the children got their arguments",
         );
     }
@@ -186,10 +183,7 @@ fn after_a_script(mpi: Mpi) {
 
     let (answered, sick) = at_the_prompt(mpi, false);
     match mpi.disease {
-        Disease::Killed => sick.check(
-            sick.signal() == Some(libc::SIGKILL),
-            "without the library the shell is killed",
-        ),
+        Disease::Killed => sick.check_killed(),
         Disease::Robbed => sick.check(answered < 6, "without the library lines are lost"),
         Disease::Hangs => sick.check(answered == 0, "without the library it hangs"),
         Disease::Healthy => sick.check(answered == 6 && sick.code() == Some(0), "it needs no cure"),
@@ -413,11 +407,7 @@ fn under_mpiexec(mpi: Mpi) {
     let without = run(false);
     check_cured(&without);
     let descriptors = |report: &Report| {
-        let facts = report
-            .facts
-            .iter()
-            .filter(|(name, _)| name == "descriptors");
-        let mut values: Vec<_> = facts.map(|(_, value)| value.clone()).collect();
+        let mut values: Vec<_> = report.values("descriptors").map(str::to_owned).collect();
         values.sort();
         values
     };

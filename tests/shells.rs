@@ -62,12 +62,7 @@ fn pool_and_type_on(program: Program) -> (Vec<String>, Report) {
 #[track_caller]
 fn check_lived((typed, report): (Vec<String>, Report), answer: &str) {
     report.check_ended_well();
-    let cells: Vec<_> = report
-        .facts
-        .iter()
-        .filter(|(name, _)| name == "In")
-        .map(|(_, cell)| cell.as_str())
-        .collect();
+    let cells: Vec<_> = report.values("In").collect();
     report.check(cells == typed, "the cells are the lines that were typed");
     report.check(
         printed(&report) == lines().count(),
@@ -80,10 +75,7 @@ fn check_lived((typed, report): (Vec<String>, Report), answer: &str) {
 #[track_caller]
 fn check_disease(mpi: Mpi, (typed, report): (Vec<String>, Report), answer: &str) {
     match mpi.disease {
-        Disease::Killed => report.check(
-            report.signal() == Some(libc::SIGKILL),
-            "the shell is killed",
-        ),
+        Disease::Killed => report.check_killed(),
         Disease::Robbed => report.check(printed(&report) < lines().count(), "lines are lost"),
         Disease::Hangs => report.check(report.status.is_none(), "the spawn hangs"),
         Disease::Healthy => check_lived((typed, report), answer),

@@ -52,9 +52,9 @@ fn check_weathered(report: &Report, how: &[&str]) {
         report.fact("thread_multiple") == Some("1"),
         "its threads may call MPI",
     );
-    let spawned = report.facts.iter().filter(|(name, _)| name == "spawned");
+    let spawned = report.values("spawned");
     report.check(
-        spawned.filter(|(_, codes)| codes == "0 0").count() == SPAWNS,
+        spawned.filter(|codes| *codes == "0 0").count() == SPAWNS,
         "every spawn succeeds",
     );
     report.check(report.fact("wrong") == Some("0"), "nothing else is wrong");
@@ -95,10 +95,7 @@ fn story(how: &[&str]) {
             let cured = type_along(signals(mpi, how, shell).library(true));
             check_weathered(&cured, how);
             cured.check_read_all();
-            cured.check(
-                Report::lines(&cured.log).all(|line| line.level == "INFO"),
-                "no warning",
-            );
+            cured.check_no_warning();
             let storm = cured.fact("storm").unwrap_or("").to_owned();
             let forked = cured.fact("forked").unwrap_or("").to_owned();
             println!(
@@ -108,10 +105,7 @@ fn story(how: &[&str]) {
         }
         let sick = type_along(signals(mpi, how, "0"));
         if mpi.disease == Disease::Killed {
-            sick.check(
-                sick.signal() == Some(libc::SIGKILL),
-                "without the library it is killed",
-            );
+            sick.check_killed();
             let bare = signals(mpi, how, "0").stdin(Stdin::Null).run();
             check_weathered(&bare, how);
         } else {

@@ -259,20 +259,13 @@ fn check_cured(seen: &Seen, spawns: usize, children: usize) {
     report.check(report.fact("end").is_some(), "it comes to its end");
     report.check(report.fact("wrong").is_none(), "MPI's answers are right");
     let children = children.to_string();
-    let spawned = report.facts.iter().filter(|(name, _)| name == "spawned");
+    let spawned = report.values("spawned");
     report.check(
-        spawned.filter(|(_, size)| *size == children).count() == spawns,
+        spawned.filter(|size| *size == children).count() == spawns,
         "every spawn had its children",
     );
     report.check_read_all();
-    report.check(
-        report.fact("read_error").is_none(),
-        "no error while reading",
-    );
-    report.check(
-        Report::lines(&report.log).all(|line| line.level == "INFO"),
-        "no warning",
-    );
+    report.check_no_warning();
 }
 
 /// Without the library it dies of being typed at.
@@ -280,10 +273,7 @@ fn check_cured(seen: &Seen, spawns: usize, children: usize) {
 fn check_disease(mpi: Mpi) {
     if mpi.disease == Disease::Killed {
         let sick = type_along(soak(mpi, 32, false).deadline(20), Watch::Typing).report;
-        sick.check(
-            sick.signal() == Some(libc::SIGKILL),
-            "without the library it is killed",
-        );
+        sick.check_killed();
     }
 }
 

@@ -76,18 +76,20 @@ impl Report {
         assert!(holds, "expected: {what}\n{self}");
     }
 
+    /// All that was reported by this name, in order.
+    pub fn values(&self, name: &str) -> impl DoubleEndedIterator<Item = &str> {
+        let facts = self.facts.iter().filter(move |(n, _)| n == name);
+        facts.map(|(_, value)| value.as_str())
+    }
+
     /// What the program reported by this name, the last time.
     pub fn fact(&self, name: &str) -> Option<&str> {
-        self.facts
-            .iter()
-            .rev()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_str())
+        self.values(name).next_back()
     }
 
     /// How often it reported this.
     pub fn count(&self, name: &str) -> usize {
-        self.facts.iter().filter(|(n, _)| n == name).count()
+        self.values(name).count()
     }
 
     pub fn code(&self) -> Option<i32> {
@@ -144,9 +146,26 @@ impl Report {
         self.check(self.left.is_empty(), "nothing is left behind");
     }
 
-    /// Each byte sent was read once, in order.
+    /// The library says what it does, and warns of nothing.
+    #[track_caller]
+    pub fn check_no_warning(&self) {
+        let calm = Self::lines(&self.log).all(|line| line.level == "INFO");
+        self.check(calm, "no warning");
+    }
+
+    /// The disease of most: the launcher kills what it takes input from.
+    #[track_caller]
+    pub fn check_killed(&self) {
+        self.check(
+            self.signal() == Some(libc::SIGKILL),
+            "without the library it is killed",
+        );
+    }
+
+    /// Each byte sent was read once, in order, without an error.
     #[track_caller]
     pub fn check_read_all(&self) {
+        self.check(self.fact("read_error").is_none(), "no error while reading");
         self.check(
             self.read == self.sent,
             "every byte that was sent is read once, in order",
