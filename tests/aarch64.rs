@@ -16,7 +16,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use common::ipython::{IPython, Kind};
-use common::{CTRL_D, Program, Report, Stdin};
+use common::spawning::a_megabyte;
+use common::{CTRL_D, Program, Report, Stdin, target};
 use object::read::elf::ElfFile64;
 use object::{Architecture, Endianness, Object};
 
@@ -27,12 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The oldest glibc that the library promises to load with.
 const GLIBC: (u32, u32) = (2, 17);
-
-fn target() -> &'static Path {
-    Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .parent()
-        .expect("target/tmp has a parent")
-}
 
 /// The library and the program, built for arm64.
 fn built(name: &str) -> PathBuf {
@@ -286,13 +281,6 @@ fn without_the_library_a_crash_kills_the_shell() {
         report.signal() == Some(libc::SIGKILL) && report.count("lived") == 0,
         "the shell is killed",
     );
-}
-
-/// 1 MB, in lines that tell where they are.
-fn a_megabyte() -> Vec<u8> {
-    (0..40_000)
-        .flat_map(|line| format!("line {line:07} of the input\n").into_bytes())
-        .collect()
 }
 
 #[test]

@@ -18,6 +18,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::commands::is_root;
 use common::*;
 
 /// What it takes, and the Debian package that has it.
@@ -49,9 +50,7 @@ impl Cluster {
             let there = env::split_paths(&path).any(|place| place.join(program).exists());
             assert!(there, "there is no {program} (Debian: {package})");
         }
-        // SAFETY: geteuid has no arguments and cannot fail.
-        let root_runs_it = unsafe { libc::geteuid() } == 0;
-        assert!(root_runs_it, "hosts of one's own are started by root");
+        assert!(is_root(), "hosts of one's own are started by root");
         let own = format!("{name}-{}", std::process::id());
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(own);
         // Left by a process of the same id that was killed, with the script.

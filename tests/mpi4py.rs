@@ -5,7 +5,6 @@
 
 mod common;
 
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ const LINES: usize = 350;
 
 /// Types until the tests are over, and then a last line.
 fn own_tests(mpi: Mpi, library: bool) -> Report {
-    let tests = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("mpi4py-tests");
+    let tests = target().join("mpi4py-tests");
     assert!(
         tests.join("complete").exists(),
         "{} is not there: `scripts/fetch-mpi4py-tests` fetches it, `make test` does both",

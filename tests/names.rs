@@ -6,26 +6,16 @@ mod common;
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::commands::{place, script};
 use common::*;
 use tempfile::TempDir;
 
 /// Those whose programs find each other under plain mpiexec. From 4.3 to 5.0.2, MPICH's MPI_Open_port fails there too:
 /// "no space for port_name tag".
 const ABLE: [Mpi; 4] = [MPICH_4_0_3, MPICH_4_1_3, MPICH_4_2_3, INTEL_MPI];
-
-/// Does this for each of these MPIs that is here, all at the same time.
-fn each(mpis: &[Mpi], story: impl Fn(Mpi) + Sync) {
-    thread::scope(|scope| {
-        let story = &story;
-        for mpi in mpis.iter().copied().filter(Mpi::is_here) {
-            scope.spawn(move || story(mpi));
-        }
-    });
-}
 
 /// Hydra's server of names, and an mpiexec that asks it. MPICH's mpiexec takes the server's place as an option, and
 /// from no variable: a user whose programs launch it themselves has such a script on PATH.
@@ -56,14 +46,14 @@ impl Names {
             assert!(Instant::now() < limit, "{}: it listens", mpi.name);
             thread::sleep(Duration::from_millis(5));
         }
-        let place = TempDir::with_prefix("spawnfix-test-").expect("there is a temporary place");
-        let script = place.path().join("mpiexec");
-        let text = format!(
-            "#!/bin/sh\nexec '{}' -nameserver 127.0.0.1:{port} \"$@\"\n",
-            mpi.bin("mpiexec").display()
+        let place = place();
+        script(
+            place.path().join("mpiexec"),
+            &format!(
+                "#!/bin/sh\nexec '{}' -nameserver 127.0.0.1:{port} \"$@\"\n",
+                mpi.bin("mpiexec").display()
+            ),
         );
-        fs::write(&script, text).expect("it is ours");
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("it is ours");
         Names {
             mpi,
             _server: server,
@@ -72,9 +62,7 @@ impl Names {
     }
 
     fn program(&self, run: Run, words: &[&str]) -> Session {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = join(join(self.mpi.prefix().join("bin"), ":"), path);
-        let path = join(join(self.place.path(), ":"), path);
+        let path = path_behind(&[self.place.path(), &self.mpi.prefix().join("bin")]);
         started(self.mpi, run, words).env("PATH", path).start()
     }
 }
@@ -114,7 +102,7 @@ fn facts(report: &Report) -> Vec<String> {
 
 #[test]
 fn two_programs_find_each_other_by_a_published_name() {
-    each(&ABLE, |mpi| {
+    side_by_side(&ABLE, |mpi| {
         let names = Names::start(mpi);
         for run in [Run::Mpiexec, Run::Library] {
             let mut publisher = names.program(run, &["publish", "a-name"]);
@@ -141,7 +129,7 @@ fn two_programs_find_each_other_by_a_published_name() {
 #[test]
 fn a_child_finds_its_parent_by_a_published_name() {
     let others = [MPICH_4_3_1, MPICH_4_3_2, MPICH_5_0_2];
-    each(&[&ABLE[..], &others].concat(), |mpi| {
+    side_by_side(&[&ABLE[..], &others].concat(), |mpi| {
         let story = |run| {
             let report = started(mpi, run, &["family", "a-name"]).run();
             report.check_ended_well();

@@ -5,25 +5,22 @@
 
 mod common;
 
-use std::env;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use common::commands::{place, script};
 use common::ipython::Kind;
 use common::*;
-use tempfile::TempDir;
 
 /// Under which the spawn is to be cured: typed at, the program is killed without the library.
 const MPI: Mpi = MPICH_4_2_3;
 
 /// A library that scripts/fetch-preloads fetched, or `None`, and the reason said.
 fn other(name: &str) -> Option<PathBuf> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?;
-    let library = target.join("preloads/lib").join(format!("{name}.so"));
+    let library = target().join("preloads/lib").join(format!("{name}.so"));
     if !library.exists() {
         skip(&format!(
             "there is no {name}: scripts/fetch-preloads fetches Debian's"
@@ -450,32 +447,18 @@ fn a_host_without_the_library_does_not_say_so() {
     const COMPLAINT: &str = "cannot be preloaded";
     side_by_side(&LAUNCHED, |mpi| {
         for inherit in [false, true] {
-            let place = TempDir::with_prefix("spawnfix-test-")
-                .expect("there is a place for temporary files");
+            let place = place();
             let here = place.path().join("libspawnfix.so");
             fs::copy(library(), &here).expect("it is there");
             fs::copy(agent(), place.path().join("spawnfix")).expect("it is there");
             let here = here.display().to_string();
-            let name = if mpi.name == OPEN_MPI.name {
-                "prte"
-            } else {
-                "mpiexec"
-            };
-            let launcher = place.path().join(name);
-            let real = mpi.bin(name);
-            fs::write(
-                &launcher,
-                format!(
-                    "#!/bin/sh\nrm -f '{here}'\nexec '{}' \"$@\"\n",
-                    real.display()
-                ),
-            )
-            .expect("it is ours");
-            fs::set_permissions(&launcher, fs::Permissions::from_mode(0o755)).expect("it is ours");
-            let path = join(
-                join(place.path(), ":"),
-                env::var_os("PATH").unwrap_or_default(),
+            let name = mpi.launcher();
+            let real = mpi.bin(name).display().to_string();
+            script(
+                place.path().join(name),
+                &format!("#!/bin/sh\nrm -f '{here}'\nexec '{real}' \"$@\"\n"),
             );
+            let path = path_behind(&[place.path()]);
             let report = spawn_under(mpi, &here, |program| {
                 program
                     .env("PATH", path)

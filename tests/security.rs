@@ -21,12 +21,12 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
+use common::commands::{is_root, script};
 use common::*;
 
 /// Whether this is root; otherwise the test is skipped.
-fn is_root() -> bool {
-    // SAFETY: geteuid has no arguments and cannot fail.
-    let root = unsafe { libc::geteuid() } == 0;
+fn can_become_another() -> bool {
+    let root = is_root();
     if !root {
         skip("only root can become another user");
     }
@@ -170,7 +170,7 @@ fn check_spawned(report: &Report) {
 /// What the second user tries is without effect: nobody answers, and the bridge gets through in time.
 #[track_caller]
 fn check_in_vain(how: &str, at_least: u64) {
-    if !is_root() {
+    if !can_become_another() {
         return;
     }
     side_by_side(&[MPICH_4_2_3, MPICH_5_0_2], |mpi| {
@@ -203,7 +203,7 @@ tests! {
 
 #[test]
 fn the_key_is_in_no_command_line_and_no_environment_that_a_second_user_can_read() {
-    if !is_root() {
+    if !can_become_another() {
         return;
     }
     side_by_side(&[MPICH_4_2_3, MPICH_5_0_2], |mpi| {
@@ -400,10 +400,11 @@ sys.exit(1)
 fn the_agent_hangs_up_on_a_bridge_whose_line_never_ends() {
     side_by_side(&[MPICH_4_2_3, MPICH_5_0_2], |mpi| {
         let place = tempfile::tempdir().expect("there is a place for temporary files");
-        let file = place.path().join("mpiexec");
         let python = mpi.bin("python");
-        fs::write(&file, format!("#!{}{ENDLESS_BRIDGE}", python.display())).expect("it is ours");
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        script(
+            place.path().join("mpiexec"),
+            &format!("#!{}{ENDLESS_BRIDGE}", python.display()),
+        );
         let lonely = mpi.lonely();
         let program = Program::new(mpi.compile("attempts.c"))
             .under(mpi)
@@ -433,7 +434,7 @@ fn log_into(file: &Path) -> Output {
 
 #[test]
 fn the_log_is_not_written_through_a_second_users_link() {
-    if !is_root() {
+    if !can_become_another() {
         return;
     }
     let place = tempfile::tempdir().expect("there is a place for temporary files");
@@ -546,7 +547,7 @@ fn second_users_cat(place: &Path, cat: &Path, spare: &Path) -> Option<(String, S
 
 #[test]
 fn in_a_setuid_program_nothing_of_the_users_environment_counts() {
-    if !is_root() {
+    if !can_become_another() {
         return;
     }
     let Some(spare) = spare_library() else {

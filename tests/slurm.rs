@@ -5,12 +5,11 @@
 
 mod common;
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::thread;
 
+use common::commands::script;
 use common::slurm::How;
 use common::*;
 
@@ -120,25 +119,18 @@ fn a_telling_mpiexec() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("telling-mpiexec");
-        fs::create_dir_all(&directory).expect("target/tmp can be written");
-        let script = "#!/bin/sh\n\
+        let tells = "#!/bin/sh\n\
             echo \"overlap=${SLURM_OVERLAP-not set}\" >>\"$APP_REPORT\"\n\
             exec \"$MPIEXEC\" \"$@\"\n";
-        let file = directory.join("mpiexec");
-        fs::write(&file, script).expect("target/tmp can be written");
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        script(directory.join("mpiexec"), tells);
         directory
     })
 }
 
 /// The program's launcher is one that tells.
 fn told(program: Program) -> Program {
-    let path = join(a_telling_mpiexec(), ":");
     program
-        .env(
-            "PATH",
-            join(path, std::env::var_os("PATH").unwrap_or_default()),
-        )
+        .env("PATH", path_behind(&[a_telling_mpiexec()]))
         .env("MPIEXEC", MPICH_4_2_3.bin("mpiexec"))
 }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::ipython::IPython;
-use common::{Program, Report};
+use common::{Program, Report, target};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Roots that scripts/fetch-debian --pip makes: with Python 3.9 and glibc 2.31, with Python 3.13 and glibc 2.41.
@@ -22,10 +22,6 @@ const ROOTS: [&str; 2] = ["bullseye-pip", "trixie-pip"];
 const USER: u32 = 1000;
 /// How many lines are typed after the spawn.
 const LINES: usize = 20;
-
-fn target() -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("..")
-}
 
 /// The one file of target/dist that ends so.
 fn made(end: &str) -> PathBuf {

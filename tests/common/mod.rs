@@ -22,6 +22,7 @@ pub mod sitting;
 pub mod slurm;
 pub mod spawning;
 
+use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::panic;
@@ -34,6 +35,13 @@ pub use mpis::*;
 pub use program::{Program, Stdin};
 pub use report::Report;
 pub use session::{CTRL_D, Process, Session};
+
+/// The PATH of whoever runs the tests, with these directories in front.
+pub fn path_behind(dirs: &[&Path]) -> OsString {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let dirs = dirs.iter().map(|dir| dir.to_path_buf());
+    env::join_paths(dirs.chain(env::split_paths(&path))).expect("no directory's name has a colon")
+}
 
 /// Tests that tell one story, a line each: its name, and the story's arguments. Before them, why they wait to be asked for.
 macro_rules! tests {
@@ -64,7 +72,7 @@ pub fn app(name: &str) -> PathBuf {
 }
 
 /// Cargo's target directory.
-fn target() -> &'static Path {
+pub fn target() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
         .parent()
         .expect("target/tmp has a parent")

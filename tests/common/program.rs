@@ -14,7 +14,7 @@ use pty_process::blocking as pty;
 use tempfile::TempDir;
 
 use super::session::{Keyboard, MARK, Output};
-use super::{Mpi, Report, Session, app, join, library, lock};
+use super::{Mpi, Report, Session, app, library, lock, path_behind};
 
 /// How long a program may take, unless its test says otherwise. Generous: it is only waited for where something is wrong.
 const DEADLINE: Duration = Duration::from_secs(40);
@@ -160,12 +160,11 @@ impl Program {
         command
             .env("APP_REPORT", dir.path().join("report"))
             .env("APP_READ", dir.path().join("read"));
-        let mut path = std::env::var_os("PATH").unwrap_or_default();
+        let mpis = self.mpi.map(|mpi| mpi.prefix().join("bin"));
+        command.env("PATH", path_behind(mpis.as_deref().as_slice()));
         if let Some(mpi) = self.mpi {
-            path = join(join(mpi.prefix().join("bin"), ":"), path);
             mpi.settings(&mut command);
         }
-        command.env("PATH", path);
         if let Some(guard) = std::env::var_os("SPAWNFIX_GUARD") {
             command.env("SPAWNFIX_GUARD", guard);
         }

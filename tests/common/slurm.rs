@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
+use super::commands::is_root;
 use super::{Program, lock, root, skip};
 
 /// The one that runs: the test process holds its stdin.
@@ -39,10 +40,8 @@ fn conf() -> Option<PathBuf> {
     let mut path = env::var_os("PATH").unwrap_or_default();
     path.push(":/usr/sbin:/sbin");
     let there = |name: &&str| env::split_paths(&path).any(|place| place.join(name).exists());
-    // SAFETY: plain system calls.
     let missing = match PROGRAMS.iter().find(|name| !there(name)) {
-        // SAFETY: geteuid has no arguments and cannot fail.
-        _ if unsafe { libc::geteuid() } != 0 => "a Slurm is started by root".to_owned(),
+        _ if !is_root() => "a Slurm is started by root".to_owned(),
         Some(name) => format!("there is no {name} (Debian: slurm-wlm and munge)"),
         None => String::new(),
     };
