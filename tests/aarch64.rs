@@ -1,9 +1,11 @@
-//! The library and the program on arm64: Debian 12 in a root of its own (scripts/fetch-aarch64), PyPI's MPICH, Debian's Open
-//! MPI. `make test-aarch64` runs these; the processor is emulated by qemu, all else is this machine's kernel.
+//! On arm64, here a processor that qemu emulates, the library and the program do what they do elsewhere.
 //!
-//! What qemu-user does to a process shows in two places. Its /proc/PID/cmdline is qemu's own, with the program's behind it, so
-//! nobody but the process itself sees what command it is: the agent takes no program for a shell there, and a test of a
-//! shell says SPAWNFIX_INTERACTIVE=1. And everything takes ten times as long.
+//! `make test-aarch64` runs these in a Debian 12 of their own (scripts/fetch-aarch64), with PyPI's MPICH and Debian's
+//! Open MPI; all but the processor is this machine's kernel.
+//!
+//! What qemu-user does to a process shows in two places. Its /proc/PID/cmdline is qemu's own, with the program's behind
+//! it, so nobody but the process itself sees what command it is: the agent takes no program for a shell there, and a
+//! test of a shell says SPAWNFIX_INTERACTIVE=1. And everything takes ten times as long.
 
 #![cfg(target_os = "linux")] // the test ground reads /proc
 

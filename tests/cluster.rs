@@ -1,8 +1,8 @@
-//! Several hosts: a program on a login node that is in no list of hosts, its children on the others, by ssh and by
-//! Slurm. See tests/cluster/three-hosts. Beside each cure stands what happens without the library, and what MPI's own
-//! way out, `mpiexec -n 1 PROGRAM`, makes of it: what that can't do, the library can't either.
+//! From a login node, and in a Slurm job of two nodes, a program spawns onto other hosts, and reads on.
 //!
-//! The tests take root and some programs that few machines have: `make test-cluster` runs them.
+//! See tests/cluster/three-hosts: the tests take root and some programs that few machines have, and `make test-cluster`
+//! runs them. The login node is in no list of hosts. Beside each cure stands what happens without the library, and what
+//! MPI's own way out, `mpiexec -n 1 PROGRAM`, makes of it: what that can't do, the library can't either.
 
 #![cfg(target_os = "linux")] // namespaces
 

@@ -1,4 +1,4 @@
-//! What a program notices of the library while it does not spawn: nothing. And exceptions and forks, which it must let pass.
+//! A program that does not spawn notices nothing of the library; exceptions, cancellations and forks pass through it.
 
 #![cfg(target_os = "linux")]
 

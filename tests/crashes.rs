@@ -1,5 +1,4 @@
-//! Children that crash under someone who sits at a prompt: the shell lives, and spawns again. In a script MPI's own rule holds,
-//! and the crash is the script's too.
+//! A child crashes: whoever sits at a prompt goes on, and spawns again; a script ends, as MPI's own rule has it.
 
 #![cfg(target_os = "linux")] // the test ground reads /proc
 

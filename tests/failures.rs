@@ -1,6 +1,7 @@
-//! Launchers that fail: with the library another one serves, or, where there is none, the spawn is an MPI error that says why,
-//! and the program goes on. Without it the program hangs for ever, or a second copy of it runs on beside it. Each test tells
-//! both halves.
+//! Where no mpiexec serves, another is found, or the spawn is an MPI error that says why and the program goes on.
+//!
+//! Without the library the program hangs for ever, or a second copy of it runs on beside it. Each test tells both
+//! halves.
 
 #![cfg(target_os = "linux")] // the test ground reads /proc
 

@@ -1,5 +1,7 @@
-//! Jupyter kernels: driven by jupyter_client, as JupyterLab and VS Code drive them, and by nbclient, which is behind
-//! `jupyter execute`. The kernel is the one that README's command installs. tests/apps/kernel.py is the driver.
+//! A Jupyter kernel is interrupted, loses its children, restarts, and goes on; a notebook is run whole.
+//!
+//! jupyter_client drives it, as in JupyterLab and VS Code, and nbclient, which is behind `jupyter execute`. The kernel
+//! is the one that README's command installs. tests/apps/kernel.py is the driver.
 
 #![cfg(target_os = "linux")] // the test ground reads /proc
 

@@ -1,6 +1,8 @@
-//! What is built for macOS, held against what its dynamic linker, dyld, asks of a library that interposes. There is no
-//! macOS here to run it on: `make check-macos` cross-compiles both kinds, and this file reads them as dyld-1378 does
-//! (apple-oss-distributions/dyld: appendInterposingTuples in DyldRuntimeState.cpp, forEachBind in MachOAnalyzer.cpp).
+//! What is built for macOS has what its dynamic linker, dyld, asks of a library that interposes.
+//!
+//! There is no macOS here to run it on: `make check-macos` cross-compiles both kinds, and this file reads them as
+//! dyld-1378 does (apple-oss-distributions/dyld: appendInterposingTuples in DyldRuntimeState.cpp, forEachBind in
+//! MachOAnalyzer.cpp).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,4 @@
-//! `module load spawnfix`, with each module system.
+//! `module load spawnfix` brings the wrapper, the bare name and the manual page; `module unload` takes away just these.
 
 #![cfg(target_os = "linux")] // the program's unit tests have its macOS side
 

@@ -1,5 +1,6 @@
-//! mpi4py's own tests of spawning, 44 of them, in a Python that was started without mpiexec, while someone types: with the
-//! library they pass under every MPICH, and what was typed is there afterwards. Each test tells both halves.
+//! mpi4py's own tests of spawning pass in a Python started without mpiexec, and who types meanwhile loses nothing.
+//!
+//! With the library, under every MPICH. Each test tells both halves.
 
 #![cfg(target_os = "linux")] // the test ground reads /proc
 

@@ -1,5 +1,7 @@
-//! Others' libraries beside ours: preloaded before it and after it, each still does its thing, and the spawn is cured; what
-//! is launched inherits them. And the ways of linking that decide whether a preloaded library is reached.
+//! Others' preloaded libraries and MPI's profiling tools do their thing beside ours, and the spawn is cured.
+//!
+//! What is launched inherits them, and not ours. And the ways of linking that decide whether a preloaded library is
+//! reached.
 
 #![cfg(target_os = "linux")]
 

@@ -1,5 +1,6 @@
-//! Programs that spawn, unmodified, started without mpiexec: with the library they read what they are sent; without it they
-//! suffer what the README's table says of their MPI. Each test tells both halves.
+//! An unmodified program that spawns, started without mpiexec, reads all that it is sent.
+//!
+//! Without the library it suffers what README's table says of its MPI. Each test tells both halves.
 
 #![cfg(target_os = "linux")] // the test ground reads /proc
 

@@ -1,5 +1,4 @@
-//! What another user of the machine can do to a spawn: nothing. And what this user's environment can do to a program with
-//! more rights than this user has: nothing.
+//! Another user can do nothing to a spawn, and a user's environment nothing to a program with more rights.
 //!
 //! These tests need root, who alone can become another user.
 

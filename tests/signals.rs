@@ -1,5 +1,4 @@
-//! Programs that spawn in a storm of signals, that fork meanwhile, whose threads are cancelled: with the library as without
-//! it, and every line that is typed is read.
+//! A program spawns in a storm of signals, while it forks, while its threads are cancelled, and reads every line.
 
 #![cfg(target_os = "linux")] // the test ground reads /proc
 

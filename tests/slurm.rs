@@ -1,5 +1,7 @@
-//! Inside a Slurm allocation, a step of it (`srun --pty ipython`) or not (`salloc`): with the library a spawn works; without
-//! it, it waits for ever for what the program itself holds, unless SLURM_OVERLAP is set. Each test tells both halves.
+//! In a Slurm job, a step of it (`srun --pty ipython`) or the allocation itself (`salloc`), a spawn works.
+//!
+//! Without the library it waits for ever for what the program itself holds, unless SLURM_OVERLAP is set. Each test
+//! tells both halves.
 
 #![cfg(target_os = "linux")] // the test ground reads /proc
 

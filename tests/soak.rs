@@ -1,7 +1,7 @@
-//! Endurance: many spawns in one program, many programs, many at a time, many children, while someone types. Every line that
-//! was typed is read; what the program and its agent hold does not grow with the number of spawns.
+//! However often one spawns, every line that is typed is read, and what the program and its agent hold does not grow.
 //!
-//! `make test` does it briefly, `make soak` with the counts that README tells (SPAWNFIX_SOAK=long).
+//! Many spawns in one program, many programs, many at a time, many children. `make test` does it briefly, `make soak`
+//! with the counts that README tells (SPAWNFIX_SOAK=long).
 
 #![cfg(target_os = "linux")] // the test ground reads /proc
 

@@ -1,5 +1,6 @@
-//! What users download: the wheel, in virtual environments of Debian 11's Python and Debian 13's; the tarball; and what both ask of
-//! the machine. `make test-wheel` packages them, makes the roots, and runs this as root.
+//! The wheel and the tarball that users download work on Debian 11 and 13, and ask no more than they say.
+//!
+//! `make test-wheel` packages them, makes the roots, and runs this as root.
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 

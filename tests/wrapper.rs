@@ -1,4 +1,4 @@
-//! `spawnfix COMMAND`: the command runs as it does by itself, with the library in it; the options; what mistakes are told.
+//! `spawnfix COMMAND`: the command runs as by itself, with the library in it; what options do; what mistakes are told.
 
 #![cfg(target_os = "linux")] // the program's unit tests have its macOS side
 
