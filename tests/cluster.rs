@@ -435,7 +435,7 @@ fn without_the_program_on_the_first_host_a_spawn_is_an_error_that_names_it() {
 #[test]
 #[ignore = "make test-cluster runs it"]
 fn a_shell_lives_on_and_spawns_again_when_its_children_crash_on_other_hosts() {
-    side_by_side(&[MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2], |mpi| {
+    side_by_side(&MPICHS, |mpi| {
         let shell = interactive(hosts(mpi, How::Listed, Preloaded::Half));
         let report = type_along(shell.args(["children", "2", "times", "3", "crash"]));
         check_spawned(&report, "login", &["n1", "n2"]);
@@ -450,7 +450,7 @@ fn a_shell_lives_on_and_spawns_again_when_its_children_crash_on_other_hosts() {
 #[test]
 #[ignore = "make test-cluster runs it"]
 fn a_program_that_is_killed_leaves_nothing_on_other_hosts() {
-    side_by_side(&[MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2], |mpi| {
+    side_by_side(&MPICHS, |mpi| {
         let program = hosts(mpi, How::Listed, Preloaded::Half).args(["children", "2"]);
         let mut session = program.deadline(40).start();
         assert!(session.reported("working"), "{}: it spawns", mpi.name);
@@ -506,15 +506,14 @@ fn spawn_after_spawn_onto_other_hosts_loses_neither_a_child_nor_a_byte() {
         check_ended(&report, mpi);
     };
     let started = Instant::now();
-    let shells = [MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2];
     let programs = [MPICH_4_1_3, MPICH_5_0_2];
-    side_by_side(&shells, |mpi| {
+    side_by_side(&MPICHS, |mpi| {
         each(mpi, interactive(hosts(mpi, How::Listed, Preloaded::Half)));
     });
     side_by_side(&programs, |mpi| {
         each(mpi, hosts(mpi, How::Listed, Preloaded::Half))
     });
-    let spawns = (shells.len() + programs.len()) * ROUNDS;
+    let spawns = (MPICHS.len() + programs.len()) * ROUNDS;
     let took = started.elapsed().as_secs();
     // Past the test runner's capture: the figure is README's.
     let _ = writeln!(
@@ -583,7 +582,7 @@ tests! {
 #[test]
 #[ignore = "make test-cluster runs it"]
 fn a_program_in_a_step_on_one_node_spawns_onto_the_other() {
-    side_by_side(&[MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2], |mpi| {
+    side_by_side(&MPICHS, |mpi| {
         let program = hosts(mpi, How::Step, Preloaded::Everywhere);
         let report = type_along_with(program, "srun");
         check_spawned(&report, "n1", &["n2"]);
@@ -595,7 +594,7 @@ fn a_program_in_a_step_on_one_node_spawns_onto_the_other() {
 #[test]
 #[ignore = "make test-cluster runs it"]
 fn a_program_in_an_interactive_step_spawns_onto_the_other_node_and_reads_what_is_typed() {
-    side_by_side(&[MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2], |mpi| {
+    side_by_side(&MPICHS, |mpi| {
         let program = hosts(mpi, How::Interactive, Preloaded::Everywhere);
         let report = type_along_with(program, "srun");
         check_spawned(&report, "n1", &["n2"]);

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use common::ipython::{IPython, Kind};
 use common::*;
 
-const MPIS: [Mpi; 4] = [MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI];
 /// SIGSEGV, MPI_Abort on MPI_COMM_WORLD, an exit without MPI_Finalize.
 const WAYS: [&str; 3] = ["segv", "abort", "exit"];
 /// Within which everything of a shell that was killed is gone.
@@ -126,7 +125,7 @@ fn someone_spawns_again_after_each_crash(kind: Kind) {
     if !kind.is_here() {
         return;
     }
-    side_by_side(&MPIS, |mpi| {
+    side_by_side(&HYDRAS, |mpi| {
         let mut desk = Desk::open(kind, mpi);
         for how in WAYS {
             desk.spawn();
@@ -186,7 +185,7 @@ fn without_the_library_a_crash_kills(kind: Kind) {
     thread::scope(|scope| {
         let ways = WAYS.map(|how| {
             scope.spawn(move || {
-                side_by_side(&MPIS, |mpi| {
+                side_by_side(&HYDRAS, |mpi| {
                     let report =
                         seen_by(mpi, how, || crash_in_one_line(kind, kind.program(mpi), how));
                     report.check(report.count("answered") == 1, "the child answers");
@@ -215,7 +214,7 @@ tests! {
 
 #[test]
 fn one_group_crashes_and_the_other_still_answers() {
-    side_by_side(&MPIS, |mpi| {
+    side_by_side(&HYDRAS, |mpi| {
         let mut desk = Desk::open(Kind::IPython, mpi);
         desk.spawn();
         desk.spawn();
@@ -235,7 +234,7 @@ fn one_group_crashes_and_the_other_still_answers() {
 
 #[test]
 fn someone_spawns_again_after_an_mpiexec_was_killed() {
-    side_by_side(&MPIS, |mpi| {
+    side_by_side(&HYDRAS, |mpi| {
         let mut desk = Desk::open(Kind::IPython, mpi);
         for (round, signal) in [libc::SIGKILL, libc::SIGTERM].into_iter().enumerate() {
             desk.spawn();
@@ -258,7 +257,8 @@ fn someone_spawns_again_after_an_mpiexec_was_killed() {
 #[test]
 fn a_crash_ends_a_script_as_it_does_without_the_library() {
     thread::scope(|scope| {
-        let ways = WAYS.map(|how| scope.spawn(move || side_by_side(&MPIS, |mpi| script(mpi, how))));
+        let ways =
+            WAYS.map(|how| scope.spawn(move || side_by_side(&HYDRAS, |mpi| script(mpi, how))));
         ways.into_iter().for_each(|way| drop(outcome(way)));
     });
 }
@@ -328,7 +328,7 @@ fn kill(pid: i32) {
 
 #[test]
 fn everything_ends_within_2_s_of_a_shell_that_is_killed() {
-    side_by_side(&MPIS, |mpi| {
+    side_by_side(&HYDRAS, |mpi| {
         let (mut desk, pid) = open_under_sh(mpi, true);
         kill(pid);
         let left = left(&mut desk, None);
@@ -339,7 +339,7 @@ fn everything_ends_within_2_s_of_a_shell_that_is_killed() {
 /// Whoever is forked inherits libmpi's connection to its process manager, and keeps it open.
 #[test]
 fn everything_ends_within_2_s_of_a_shell_whose_own_child_holds_its_connections() {
-    side_by_side(&MPIS, |mpi| {
+    side_by_side(&HYDRAS, |mpi| {
         let (mut desk, pid) = open_under_sh(mpi, true);
         let fork = "held = os.fork() or (time.sleep(60), os._exit(0)); report('held', held)";
         desk.act(fork, "held", 1);

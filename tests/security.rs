@@ -172,7 +172,7 @@ fn check_in_vain(how: &str, at_least: u64) {
     if !can_become_another() {
         return;
     }
-    side_by_side(&[MPICH_4_2_3, MPICH_5_0_2], |mpi| {
+    side_by_side(&SICK_AND_HEALTHY, |mpi| {
         let mut session = spawning(mpi).start();
         let (agent, _) = agent_and_mpiexec(&session);
         let port = port_of(agent).to_string();
@@ -205,7 +205,7 @@ fn the_key_is_in_no_command_line_and_no_environment_that_a_second_user_can_read(
     if !can_become_another() {
         return;
     }
-    side_by_side(&[MPICH_4_2_3, MPICH_5_0_2], |mpi| {
+    side_by_side(&SICK_AND_HEALTHY, |mpi| {
         let mut session = spawning(mpi).args(["work", "500"]).start();
         let (_, mpiexec) = agent_and_mpiexec(&session);
         let mut second = SecondUser::starts(&mpi.bin("python"), &["look"]);
@@ -397,7 +397,7 @@ sys.exit(1)
 
 #[test]
 fn the_agent_hangs_up_on_a_bridge_whose_line_never_ends() {
-    side_by_side(&[MPICH_4_2_3, MPICH_5_0_2], |mpi| {
+    side_by_side(&SICK_AND_HEALTHY, |mpi| {
         let place = tempfile::tempdir().expect("there is a place for temporary files");
         let python = mpi.bin("python");
         script(

@@ -90,8 +90,6 @@ const MPIS: [Mpi; 6] = [
     MPICH_5_0_2,
     INTEL_MPI,
 ];
-/// Those in which a pool of workers is tried.
-const POOL: [Mpi; 3] = [MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2];
 
 #[test]
 fn someone_spawns_in_ipython_and_types_on() {
@@ -112,7 +110,7 @@ fn without_the_library_ipython_is_killed_or_loses_lines() {
 
 #[test]
 fn someone_types_in_ipython_while_a_pool_of_workers_starts() {
-    for mpi in that_are_here(&POOL) {
+    for mpi in that_are_here(&MPICHS) {
         check_lived(
             pool_and_type_on(ipython::program(mpi).library(true)),
             "answered 343",
@@ -122,7 +120,7 @@ fn someone_types_in_ipython_while_a_pool_of_workers_starts() {
 
 #[test]
 fn without_the_library_a_pool_kills_ipython() {
-    for mpi in that_are_here(&POOL) {
+    for mpi in that_are_here(&MPICHS) {
         check_disease(mpi, pool_and_type_on(ipython::program(mpi)), "answered 343");
     }
 }

@@ -11,7 +11,6 @@ use std::time::Duration;
 use common::*;
 
 /// Under which it is killed without the library, and under which it needs no cure.
-const MPIS: [Mpi; 2] = [MPICH_4_2_3, MPICH_5_0_2];
 const SPAWNS: usize = 20;
 /// What a terminal keeps for a reader is 4 KB (N_TTY_BUF_SIZE in Linux's tty.h): someone who is not read stops typing.
 const AHEAD: usize = 2000;
@@ -89,7 +88,7 @@ fn check_weathered(report: &Report, how: &[&str]) {
 /// there is, it is killed, and what it can do is seen of it with nothing to read.
 #[track_caller]
 fn story(how: &[&str]) {
-    for mpi in that_are_here(&MPIS) {
+    for mpi in that_are_here(&SICK_AND_HEALTHY) {
         for shell in ["0", "1"] {
             let cured = type_along(signals(mpi, how, shell).library(true));
             check_weathered(&cured, how);

@@ -338,7 +338,7 @@ fn many_spawns(mpi: Mpi, shell: &str) {
 
 #[test]
 fn without_the_library_many_spawns_need_an_empty_stdin() {
-    for mpi in that_are_here(&[MPICH_4_2_3, MPICH_5_0_2]) {
+    for mpi in that_are_here(&SICK_AND_HEALTHY) {
         check_disease(mpi);
         without(mpi);
     }
@@ -375,7 +375,7 @@ fn programs(mpi: Mpi, shell: &str, count: usize, at_a_time: usize) -> usize {
 
 #[test]
 fn many_programs_one_after_the_other_lose_no_line() {
-    for mpi in that_are_here(&[MPICH_4_2_3, MPICH_5_0_2]) {
+    for mpi in that_are_here(&SICK_AND_HEALTHY) {
         for shell in ["0", "1"] {
             let count = counts().programs;
             let lines = programs(mpi, shell, count, 1);
@@ -389,7 +389,7 @@ fn many_programs_one_after_the_other_lose_no_line() {
 
 #[test]
 fn eight_programs_at_a_time_lose_no_line() {
-    for mpi in that_are_here(&[MPICH_4_2_3, MPICH_5_0_2]) {
+    for mpi in that_are_here(&SICK_AND_HEALTHY) {
         for shell in ["0", "1"] {
             let count = counts().groups * 8;
             let lines = programs(mpi, shell, count, 8);
@@ -404,7 +404,7 @@ fn eight_programs_at_a_time_lose_no_line() {
 #[test]
 fn a_program_with_many_children_at_once_loses_no_line() {
     let children = counts().children;
-    for mpi in that_are_here(&[MPICH_4_2_3, MPICH_5_0_2]) {
+    for mpi in that_are_here(&SICK_AND_HEALTHY) {
         for shell in ["0", "1"] {
             let program = soak(mpi, 1, true)
                 .args(["children".to_owned(), children.to_string()])

@@ -16,9 +16,6 @@ use common::installed::*;
 use common::sitting::{ALL, LEFT, NOBODY, Sitting};
 use common::*;
 
-/// The MPIs whose spawns an agent serves.
-const MPIEXECS: [Mpi; 4] = [MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI];
-
 /// `spawnfix --sweep`, of these processes only: whoever runs the tests may have jobs, and so do other tests. What it says,
 /// in order, and its exit status.
 fn sweep(options: &[&str], pids: &[i32]) -> (String, Option<i32>) {
@@ -101,7 +98,7 @@ fn sweep_ends_the_agents_whose_program_is_gone_and_no_other_process() {
 
 #[test]
 fn sweep_ends_what_was_left_behind_and_nothing_else() {
-    side_by_side(&MPIEXECS, |mpi| {
+    side_by_side(&HYDRAS, |mpi| {
         let start = || {
             Sitting::start(mpi, "", |bash| {
                 bash.library(true).env("SPAWNFIX_INTERACTIVE", "1")
@@ -153,7 +150,7 @@ fn sweep_leaves_strangers_alone() {
     // A job that was left to run without its shell, and what looks like an agent.
     const STRANGERS: &str = "trap '' HUP; setsid mpiexec -n 1 sleep 60 &
         setsid sh -c 'sleep 60; :' spawnfix --agent 0.1.0 4711 -- mpiexec &";
-    side_by_side(&MPIEXECS, |mpi| {
+    side_by_side(&HYDRAS, |mpi| {
         let sitting = Sitting::start(mpi, "", |bash| bash.library(true));
         let strangers = Program::new("sh")
             .args(["-c", STRANGERS])

@@ -66,6 +66,13 @@ pub const INTEL_MPI: Mpi = mpich("impi-2021.13.1", "Intel", Disease::Robbed, fal
 pub const OPEN_MPI_4: Mpi = mpich("openmpi-4.1.8", "Open MPI", Disease::Healthy, false);
 pub const OPEN_MPI: Mpi = mpich("openmpi-5.0.11", "Open MPI", Disease::Healthy, false);
 
+/// An MPICH of each line whose mpiexec serves a program that was started without it.
+pub const MPICHS: [Mpi; 3] = [MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2];
+/// The same, and Intel MPI, whose mpiexec is a Hydra too.
+pub const HYDRAS: [Mpi; 4] = [MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI];
+/// One that kills without the library, and one that does not.
+pub const SICK_AND_HEALTHY: [Mpi; 2] = [MPICH_4_2_3, MPICH_5_0_2];
+
 impl Mpi {
     /// Where its files are.
     pub fn prefix(&self) -> PathBuf {
