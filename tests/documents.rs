@@ -1,16 +1,8 @@
-//! What users read says what is so: README's table, the manual page, the picture.
+//! What users read says what is so: the manual page, README's pictures.
 
 #![cfg(target_os = "linux")] // the program's unit tests have its macOS side
 
 mod common;
-
-// The table that README's is held against.
-#[allow(dead_code)]
-#[path = "../src/logging.rs"]
-mod logging;
-#[allow(dead_code)]
-#[path = "../src/mpi.rs"]
-mod mpi;
 
 use std::fs;
 
@@ -19,23 +11,21 @@ use common::installed::*;
 use common::*;
 
 #[test]
-fn readmes_table_is_the_one_that_check_goes_by() {
-    let readme = fs::read_to_string(root().join("README.md")).expect("it is there");
-    let (_, section) = readme
-        .split_once("## Should it be loaded here?\n")
-        .expect("README has it");
-    let rows: Vec<Vec<_>> = section
-        .lines()
-        .skip_while(|line| !line.starts_with('|'))
-        .take_while(|line| line.starts_with('|'))
-        .skip(2)
-        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
-        .collect();
-    let known: Vec<Vec<_>> = mpi::TABLE
-        .iter()
-        .map(|known| known.row().to_vec())
-        .collect();
-    assert_eq!(rows, known);
+fn the_picture_of_who_starts_whom_is_drawn_from_its_text() {
+    let read = |name| fs::read_to_string(root().join("scripts").join(name)).expect("it is there");
+    let (text, picture) = (read("spawn.txt"), read("spawn.svg"));
+    let drawn = picture
+        .split("<text ")
+        .skip(1)
+        .filter_map(|text| text.split(['>', '<']).nth(1))
+        .flat_map(str::split_whitespace);
+    let mut drawn: Vec<_> = drawn.collect();
+    let words = text.split(|c: char| !c.is_alphabetic());
+    let mut written: Vec<_> = words.filter(|word| word.len() > 1).collect(); // `v` is an arrow's head
+    drawn.sort();
+    written.sort();
+    assert!(written.len() > 20, "{text}");
+    assert_eq!(drawn, written, "make picture draws it");
 }
 
 #[test]
