@@ -56,7 +56,8 @@ pub fn launch(
         // SAFETY: prctl and getppid are async-signal-safe.
         unsafe {
             command.pre_exec(move || {
-                // The job does not outlive an agent that is killed.
+                // The job does not outlive an agent that is killed. SIGTERM would not do: one that comes early leaves
+                // Intel's mpiexec waiting for ever for a proxy that spins.
                 rustix::process::set_parent_process_death_signal(Some(
                     rustix::process::Signal::TERM,
                 ))?;
