@@ -1,13 +1,18 @@
 /*
  * faults: a program that reads a line, spawns one child, hears from it, and reads on until "end". It never waits in MPI for
  * anyone: whoever it would wait for may have been killed. It ends without MPI_Finalize, so that its child ends with it.
+ *
+ * faults kept: is to that program what a shell is. It runs it in a process group of its own, in the terminal's foreground,
+ * waits for its end, however that comes, takes the terminal back, tells whether all is as it was, and reads on until "done".
  */
 #include <fcntl.h>
 #include <mpi.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -56,20 +61,65 @@ static const char *hear(MPI_Comm children)
     return word == 42 ? "yes" : "no";
 }
 
+/* fd 0, and the terminal that it is. */
+static struct seen {
+    int flags;
+    struct stat file;
+    struct termios terminal;
+} seen;
+
+static void look(void)
+{
+    memset(&seen, 0, sizeof seen);
+    seen.flags = fcntl(0, F_GETFL);
+    fstat(0, &seen.file);
+    tcgetattr(0, &seen.terminal);
+}
+
+static void look_again(const char *whose)
+{
+    struct seen was = seen;
+    look();
+    report("%sterminal=%s", whose, memcmp(&was.terminal, &seen.terminal, sizeof was.terminal) ? "changed" : "same");
+    report("%sflags=%s", whose, was.flags != seen.flags ? "changed" : "same");
+    int same = was.file.st_ino == seen.file.st_ino && was.file.st_rdev == seen.file.st_rdev;
+    report("%sstdin=%s", whose, same ? "same" : "lost");
+}
+
+static int keep(char *file)
+{
+    char text[256];
+    int status;
+    look();
+    signal(SIGTTOU, SIG_IGN); /* in the background, it takes the terminal back */
+    pid_t program = fork();
+    if (program == 0) {
+        setpgid(0, 0);
+        tcsetpgrp(0, getpid());
+        signal(SIGTTOU, SIG_DFL);
+        execl(file, file, NULL);
+        _exit(127);
+    }
+    if (program < 0 || waitpid(program, &status, 0) != program)
+        abort();
+    tcsetpgrp(0, getpgrp());
+    look_again("keepers_");
+    report("ended=%s %d", WIFSIGNALED(status) ? "signal" : "exit", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+    while (line(text, sizeof text) && strcmp(text, "done\n"))
+        ;
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
-    (void)argc;
     char text[256];
-    struct termios was, is;
-    int flags = fcntl(0, F_GETFL), code, class = 0;
-    struct stat file, now;
+    int code, class = 0;
     MPI_Comm parent, children;
 
+    if (argc > 1)
+        return keep(argv[0]);
     if (!getenv("PMI_FD") && !getenv("PMI_PORT")) { /* not the child */
-        memset(&was, 0, sizeof was);
-        memset(&is, 0, sizeof is);
-        tcgetattr(0, &was);
-        fstat(0, &file);
+        look();
         line(text, sizeof text);
     }
     MPI_Init(NULL, NULL);
@@ -87,10 +137,7 @@ int main(int argc, char **argv)
     report("heard=%s", code == MPI_SUCCESS ? hear(children) : "nobody");
     while (line(text, sizeof text) && strcmp(text, "end\n"))
         ;
-    tcgetattr(0, &is);
-    report("terminal=%s", memcmp(&was, &is, sizeof was) ? "changed" : "same");
-    report("flags=%s", fcntl(0, F_GETFL) == flags ? "same" : "changed");
-    report("stdin=%s", fstat(0, &now) == 0 && now.st_ino == file.st_ino && now.st_rdev == file.st_rdev ? "same" : "lost");
+    look_again("");
     report("end=");
     _exit(0);
 }
