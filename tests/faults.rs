@@ -9,6 +9,7 @@
 mod common;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,10 @@ const OUTLIVES: Duration = Duration::from_secs(4);
 enum Whom {
     Agent,
     Bridge,
+    /// The child that libmpi forks, until it is the agent.
+    Child,
+    /// The same where there is no agent for it: it becomes mpiexec.
+    LoneChild,
 }
 
 impl Whom {
@@ -40,6 +45,19 @@ impl Whom {
         match self {
             Whom::Agent => "agent",
             Whom::Bridge => "bridge",
+            Whom::Child => "child",
+            Whom::LoneChild => "lone child",
+        }
+    }
+
+    /// Whether the trace tells of what counts from this line on. Before main, Rust's runtime ends the process where something
+    /// fails; the last that it does is to set a stack for signals. A child's begins where strace has it.
+    fn begins(self, line: &str) -> bool {
+        match self {
+            Whom::Agent | Whom::Bridge => {
+                line.starts_with("sigaltstack(") && !line.contains("(NULL")
+            }
+            Whom::Child | Whom::LoneChild => line.starts_with("getpgid("),
         }
     }
 }
@@ -116,6 +134,16 @@ fn place() -> PathBuf {
     .clone()
 }
 
+/// This library, and behind it the one that has the program's child traced.
+fn with_traced_child(library: &Path) -> OsString {
+    let mut compiler = Command::new("cc");
+    compiler
+        .args(["-shared", "-fPIC"])
+        .arg(app("traced_child.c"));
+    let tracing = build(compiler, "traced_child.c", "faults");
+    join(join(library, ":"), tracing)
+}
+
 /// strace, or the test says that it skips.
 fn strace_is_here() -> bool {
     let here = Command::new("strace")
@@ -145,17 +173,30 @@ impl Case {
     fn run(&self) -> Outcome {
         let own = TempDir::new_in(place()).expect("target/tmp can be written");
         let trace = own.path().join("trace");
-        let mut program = Program::new(self.mpi.compile("faults.c"))
+        let program = Program::new(self.mpi.compile("faults.c"))
             .under(self.mpi)
             .library(true)
-            .env("LD_PRELOAD", place().join("libspawnfix.so"))
-            .env("FAULT_IN", self.whom.word())
-            .env("FAULT_TRACE", &trace)
-            .env("FAULT_PLACE", own.path())
-            .env("FAULT_REAL", agent().parent().expect("a directory"))
             .env("SPAWNFIX_INTERACTIVE", "0");
+        let mut program = match self.whom {
+            Whom::Agent | Whom::Bridge => program
+                .env("LD_PRELOAD", place().join("libspawnfix.so"))
+                .env("FAULT_IN", self.whom.word())
+                .env("FAULT_PLACE", own.path())
+                .env("FAULT_REAL", agent().parent().expect("a directory")),
+            Whom::Child => program.env("LD_PRELOAD", with_traced_child(&library())),
+            Whom::LoneChild => {
+                let lone = own.path().join("libspawnfix.so");
+                fs::copy(library(), &lone).expect("target/tmp can be written");
+                program.env("LD_PRELOAD", with_traced_child(&lone))
+            }
+        };
+        let names = match self.whom {
+            Whom::Agent | Whom::Bridge => ["FAULT_TRACE", "FAULT"],
+            Whom::Child | Whom::LoneChild => ["CHILD_TRACE", "CHILD_FAULT"],
+        };
+        program = program.env(names[0], &trace);
         if let Some(fault) = &self.fault {
-            program = program.env("FAULT", format!("inject={fault}"));
+            program = program.env(names[1], format!("inject={fault}"));
         }
         let (report, outlived, took) = play(program);
         let trace = fs::read(&trace).unwrap_or_default();
@@ -241,12 +282,11 @@ fn judge(report: &Report, outlived: Duration) -> Result<&'static str, String> {
     }
 }
 
-/// The calls of a run without a fault, from main on. Before it Rust's runtime ends the process where something fails; the last
-/// that it does is to set a stack for signals.
-fn steps(trace: &str) -> Vec<Step> {
+/// The calls of a run without a fault, but for those before it counts.
+fn steps(whom: Whom, trace: &str) -> Vec<Step> {
     let mut counts: HashMap<&str, usize> = HashMap::new();
     let mut all = Vec::new();
-    let mut in_main = false;
+    let mut counts_now = false;
     for line in trace.lines() {
         let Some((call, _)) = line.split_once('(') else {
             continue;
@@ -259,13 +299,13 @@ fn steps(trace: &str) -> Vec<Step> {
         }
         let count = counts.entry(call).or_default();
         *count += 1;
-        if in_main {
+        if counts_now {
             all.push(Step {
                 call: call.to_owned(),
                 nth: *count,
             });
         }
-        in_main |= call == "sigaltstack" && !line.contains("(NULL");
+        counts_now |= whom.begins(line);
     }
     all
 }
@@ -375,7 +415,7 @@ fn failing_calls(mpi: Mpi, whom: Whom, every: usize) {
     }
     for mpi in that_are_here(&[mpi]) {
         let mut cases = Vec::new();
-        for step in steps(&record(mpi, whom)) {
+        for step in steps(whom, &record(mpi, whom)) {
             for error in errors(&step.call) {
                 let fault = format!("{}:error={error}:when={}", step.call, step.nth);
                 cases.push(Case::new(mpi, whom).fault(fault));
@@ -400,11 +440,39 @@ fn every_call_of_the_bridge_fails_in_turn() {
     failing_calls(MPICH_5_0_2, Whom::Bridge, 1);
 }
 
+#[test]
+#[ignore = "make test-faults"]
+fn every_call_of_the_forked_child_fails_in_turn() {
+    for mpi in [MPICH_4_2_3, MPICH_5_0_2] {
+        failing_calls(mpi, Whom::Child, 1);
+        failing_calls(mpi, Whom::LoneChild, 1);
+    }
+}
+
+/// Neither the agent nor mpiexec can be executed.
+#[test]
+fn a_forked_child_that_can_execute_nothing_is_an_mpi_error() {
+    if !strace_is_here() {
+        return;
+    }
+    side_by_side(&[MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI], |mpi| {
+        let case = Case::new(mpi, Whom::Child).fault("execve:error=ENOMEM:when=1+");
+        let outcome = case.run();
+        let judged = judge(&outcome.report, outcome.outlived);
+        outcome.report.check(
+            judged == Ok("an MPI error, and a message"),
+            &format!("{judged:?}"),
+        );
+    });
+}
+
 /// What `make test` has of these.
 #[test]
 fn a_sample_of_all_calls_fails_in_turn() {
     failing_calls(MPICH_5_0_2, Whom::Agent, 30);
     failing_calls(MPICH_5_0_2, Whom::Bridge, 10);
+    failing_calls(MPICH_5_0_2, Whom::Child, 15);
+    failing_calls(MPICH_4_2_3, Whom::LoneChild, 15);
 }
 
 #[test]
