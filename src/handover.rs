@@ -76,6 +76,10 @@ impl Arguments {
 #[cold]
 pub fn take_over(launch: Launch, file: &CStr, arguments: Arguments) {
     std::mem::forget(Uncancelled::new()); // the exec ends it
+    // MPICH's child has none since 4.3.2, and without a /dev/null Rust's runtime would give the agent none, but end it.
+    if !stdio::has_stdin() {
+        let _ = stdio::take_stdin();
+    }
     become_agent(file, arguments);
     let isolation = stdio::isolate();
     // A program that ignores SIGCHLD would have the launcher inherit that, and Intel MPI's then takes its processes for

@@ -2,6 +2,9 @@
 
 use std::ffi::CStr;
 
+#[cfg(target_os = "linux")]
+use crate::stdio;
+
 /// A path on the stack, with a final 0 behind what is used.
 pub struct PathBuffer {
     bytes: [u8; libc::PATH_MAX as usize],
@@ -42,12 +45,21 @@ pub fn own_directory(path: &mut PathBuffer) -> Option<()> {
 #[cfg(target_os = "linux")]
 fn own_file(path: &mut PathBuffer) -> Option<()> {
     let own = own_file as *const () as usize;
-    // SAFETY: the path is a C string; the descriptor was opened here; `chunk` has the length that is told.
+    // SAFETY: the path is a C string; the descriptor was opened here, or is fd 0, which nobody in this child uses again;
+    // `chunk` has the length that is told.
     unsafe {
-        let maps = libc::open(
-            c"/proc/self/maps".as_ptr(),
-            libc::O_RDONLY | libc::O_CLOEXEC,
-        );
+        let open = || {
+            libc::open(
+                c"/proc/self/maps".as_ptr(),
+                libc::O_RDONLY | libc::O_CLOEXEC,
+            )
+        };
+        let mut maps = open();
+        // There are no more descriptors: fd 0, which whoever this becomes has no use for, makes room, then and later.
+        if maps < 0 && stdio::errno() == libc::EMFILE {
+            libc::close(libc::STDIN_FILENO);
+            maps = open();
+        }
         let mut chunk = [0; 512];
         loop {
             let count = libc::read(maps, chunk.as_mut_ptr().cast(), chunk.len());

@@ -12,6 +12,12 @@ use crate::stdin::{Stdin, is_terminal, stat};
 /// for mpiexec, which mpiexec would then have for its stdin.
 const NO_STDIN: &CStr = c"/dev/null";
 
+/// Whether fd 0 is open. Async-signal-safe.
+pub fn has_stdin() -> bool {
+    // SAFETY: F_GETFD only asks.
+    unsafe { libc::fcntl(libc::STDIN_FILENO, libc::F_GETFD) >= 0 }
+}
+
 /// The C library's errno. Async-signal-safe.
 pub fn errno() -> c_int {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
@@ -24,8 +30,8 @@ pub fn errno() -> c_int {
 ///   which MPICH 4.1's mpiexec sets (pmodels/mpich issue 1782), is a flag of the description, and would reach
 ///   the program through it, on a terminal its stdin too.
 ///
-/// What cannot be done is left as it is: the launcher then runs as it would without us. Doing it twice does no harm.
-/// Only async-signal-safe calls.
+/// What cannot be done to fd 1 and 2 is left as it is: the launcher then runs as it would without us. Doing it twice
+/// does no harm. Only async-signal-safe calls.
 pub fn isolate() -> Isolation {
     Isolation {
         stdin: take_stdin(),
@@ -57,10 +63,7 @@ impl fmt::Display for Isolation {
         f.write_str("fd 0 ")?;
         match self.stdin {
             Ok(()) => f.write_str("reads as closed")?,
-            Err(errno) => write!(
-                f,
-                "stays the program's, as /dev/null can't be opened (errno {errno})"
-            )?,
+            Err(errno) => write!(f, "is closed, as /dev/null can't be opened (errno {errno})")?,
         }
         write!(f, ", fd 1 {}, fd 2 {}", self.stdout, self.stderr)
     }
@@ -74,23 +77,34 @@ pub fn replace_stdin() -> Result<(), c_int> {
         if null < 0 {
             return Err(errno());
         }
-        if null != libc::STDIN_FILENO {
-            libc::dup2(null, libc::STDIN_FILENO);
-            libc::close(null);
+        if null == libc::STDIN_FILENO {
+            return Ok(());
         }
+        let done = libc::dup2(null, libc::STDIN_FILENO);
+        let errno = errno();
+        libc::close(null);
+        if done < 0 { Err(errno) } else { Ok(()) }
     }
-    Ok(())
 }
 
-/// The same, in a process that has no use for fd 0 itself: where it may have no more descriptors, fd 0 makes room.
-fn take_stdin() -> Result<(), c_int> {
+/// The same, in a process that has no use for fd 0 itself: where it may have no more descriptors, fd 0 makes room, and where
+/// there is no /dev/null, it is a pipe that has ended. Closed it stays only if that can't be had, either.
+pub fn take_stdin() -> Result<(), c_int> {
     replace_stdin().or_else(|errno| {
-        if errno != libc::EMFILE {
-            return Err(errno);
+        let mut ends = [-1; 2];
+        // SAFETY: fd 0 is this process's own, and is opened anew at once; pipe fills an array of two, the first of which is
+        // fd 0 then, as the lowest number that is free.
+        unsafe {
+            libc::close(libc::STDIN_FILENO);
+            if replace_stdin().is_ok() {
+                return Ok(());
+            }
+            if libc::pipe(ends.as_mut_ptr()) < 0 {
+                return Err(errno);
+            }
+            libc::close(ends[1]);
         }
-        // SAFETY: fd 0 is this process's own, and is opened anew at once.
-        unsafe { libc::close(libc::STDIN_FILENO) };
-        replace_stdin()
+        Ok(())
     })
 }
 
