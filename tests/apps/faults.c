@@ -2,6 +2,8 @@
  * faults: a program that reads a line, spawns one child, hears from it, and reads on until "end". It never waits in MPI for
  * anyone: whoever it would wait for may have been killed. It ends without MPI_Finalize, so that its child ends with it.
  *
+ * FAULT_ROOM  for how many more descriptors there is room as it spawns; unset: for as many as there is
+ *
  * faults kept: is to that program what a shell is. It runs it in a process group of its own, in the terminal's foreground,
  * waits for its end, however that comes, takes the terminal back, tells whether all is as it was, and reads on until "done".
  */
@@ -11,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -86,6 +89,29 @@ static void look_again(const char *whose)
     report("%sstdin=%s", whose, same ? "same" : "lost");
 }
 
+/* Takes all descriptors but so many, and gives them back. */
+static int first = -1, last = -1;
+
+static void crowd(const char *room)
+{
+    struct rlimit limit = {256, 256};
+    int fd;
+    if (!room)
+        return;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    first = dup(1);
+    while ((fd = dup(1)) >= 0)
+        last = fd;
+    for (fd = atoi(room); fd > 0; fd--)
+        close(last--);
+}
+
+static void disperse(void)
+{
+    for (; first >= 0 && last >= first; last--)
+        close(last);
+}
+
 static int keep(char *file)
 {
     char text[256];
@@ -130,7 +156,9 @@ int main(int argc, char **argv)
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
     report("spawning=%d", (int)getpid());
+    crowd(getenv("FAULT_ROOM"));
     code = MPI_Comm_spawn(argv[0], MPI_ARGV_NULL, 1, MPI_INFO_NULL, 0, MPI_COMM_SELF, &children, MPI_ERRCODES_IGNORE);
+    disperse();
     if (code != MPI_SUCCESS)
         MPI_Error_class(code, &class);
     report("spawned=%d", class);
