@@ -72,6 +72,8 @@ pub struct Job {
     answers: VecDeque<Asker>,
     /// The bridge went away before it was let go: a process of the job failed, or mpiexec was killed.
     pub broken: bool,
+    /// Since when.
+    broken_since: Option<Instant>,
     pub status: Option<ExitStatus>,
     /// Told once: mpiexec ended, and something of it goes on in the background.
     pub background: bool,
@@ -106,6 +108,7 @@ impl Job {
             stage: Stage::Starting(launched.reception),
             answers: VecDeque::new(),
             broken: false,
+            broken_since: None,
             status: None,
             background: false,
             ending: None,
@@ -181,6 +184,15 @@ impl Job {
     /// Whether the bridge is there.
     pub fn is_serving(&self) -> bool {
         matches!(self.stage, Stage::Serving { .. })
+    }
+
+    /// Whether its bridge is gone, and mpiexec goes on. It mostly ends the job then, and is given this long.
+    pub fn is_broken_for(&self, patience: Duration) -> bool {
+        self.status.is_none()
+            && self.ending.is_none()
+            && self
+                .broken_since
+                .is_some_and(|since| since.elapsed() >= patience)
     }
 
     /// Lets the bridge go, in good order: the job then lasts as long as its children.
@@ -314,6 +326,7 @@ impl Job {
         }
         if broken {
             self.broken = !self.let_go;
+            self.broken_since = self.broken.then(Instant::now);
             self.hang_up();
         } else {
             self.hang_up_if_let_go();

@@ -9,9 +9,10 @@ use std::time::Duration;
 const TRIES: usize = 3;
 const REST: Duration = Duration::from_millis(10);
 
-/// Errors that may pass. EAGAIN is not among them: on a blocking socket it says that a time limit was reached.
+/// Errors that may pass. A connection that is reset says so once, and then that it has ended. EAGAIN is not among them: on a
+/// blocking socket it says that a time limit was reached.
 pub fn passes(error: &io::Error) -> bool {
-    let passing = [libc::EINTR, libc::ENOMEM, libc::ENOBUFS];
+    let passing = [libc::EINTR, libc::ENOMEM, libc::ENOBUFS, libc::ECONNRESET];
     error
         .raw_os_error()
         .is_some_and(|errno| passing.contains(&errno))
@@ -105,7 +106,7 @@ mod tests {
 
     #[test]
     fn an_error_that_passes_is_outlasted_and_another_is_not() {
-        for errno in [libc::EINTR, libc::ENOMEM, libc::ENOBUFS] {
+        for errno in [libc::EINTR, libc::ENOMEM, libc::ENOBUFS, libc::ECONNRESET] {
             let mut flaky = Flaky(2, errno, Vec::new());
             write_all(&mut flaky, b"abc").unwrap();
             assert_eq!(flaky.2, b"abc");
@@ -114,6 +115,6 @@ mod tests {
         }
         assert!(write_all(&mut Flaky(1, libc::EPIPE, Vec::new()), b"a").is_err());
         assert!(write_all(&mut Flaky(1, libc::EAGAIN, Vec::new()), b"a").is_err());
-        assert!(read(&mut Flaky(1, libc::ECONNRESET, Vec::new()), &mut [0]).is_err());
+        assert!(read(&mut Flaky(1, libc::EIO, Vec::new()), &mut [0]).is_err());
     }
 }

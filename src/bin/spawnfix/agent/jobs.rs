@@ -187,7 +187,11 @@ impl Jobs {
     /// Whether any of them is to be looked at though it sends no word of itself.
     pub fn are_restless(&self) -> bool {
         self.all.iter().any(|job| {
-            job.is_starting() || job.ending.is_some() || job.status.is_some() || job.seems_idle()
+            job.is_starting()
+                || job.ending.is_some()
+                || job.status.is_some()
+                || job.seems_idle()
+                || job.is_broken_for(Duration::ZERO) && self.pending.is_some()
         })
     }
 
@@ -203,6 +207,16 @@ impl Jobs {
                 if since.elapsed() > GRACE {
                     job.kill();
                 }
+            }
+            let asked =
+                (self.pending.as_ref()).is_some_and(|pending| pending.job == job.task.number);
+            if asked && job.is_broken_for(GRACE) {
+                log::error!(
+                    "job {}, {}: its bridge is gone, and mpiexec goes on without it; it is ended",
+                    job.task.number,
+                    job.task.purpose
+                );
+                job.terminate();
             }
             let Some(status) = job.status else {
                 at += 1;
