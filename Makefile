@@ -34,9 +34,9 @@ test-cluster: build ## the same on three hosts, by ssh and by Slurm: namespaces 
 	scripts/fetch-mpi mpich-4.0.3 mpich-4.1.3 mpich-4.2.3 mpich-4.3.2 mpich-5.0.2
 	$(CARGO) test --locked --test cluster -- --ignored
 
-test-faults: build ## system calls of agent and bridge fail in turn, by strace: all of the bridge's, each 15th of the agent's
+test-faults: build ## system calls of child, agent and bridge fail in turn, by strace; mpiexec, agent and bridge are killed at every step
 	scripts/fetch-mpi mpich-4.2.3 mpich-5.0.2
-	$(CARGO) test --locked --test faults -- --include-ignored --test-threads 1
+	$(CARGO) test --locked --test faults --test kills -- --include-ignored --test-threads 1
 
 soak: build ## a thousand spawns, hundreds of programs, while someone types; half an hour
 	scripts/fetch-mpi mpich-4.2.3 mpich-5.0.2

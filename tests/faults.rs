@@ -115,6 +115,15 @@ struct Outcome {
     took: Duration,
 }
 
+impl Outcome {
+    /// Whether the fault was there.
+    fn was_hit(&self) -> bool {
+        ["INJECTED", "killed by SIGKILL"]
+            .iter()
+            .any(|word| self.trace.contains(word))
+    }
+}
+
 /// Where the library finds, in the agent's place, the program that becomes it under strace.
 fn place() -> PathBuf {
     static ONCE: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
@@ -168,6 +177,19 @@ impl Case {
     fn fault(mut self, fault: impl Into<String>) -> Case {
         self.fault = Some(fault.into());
         self
+    }
+
+    /// A process of a job that fails ends the job, and in what is no shell the program: who aborts, aborts all.
+    fn may_end(&self, outcome: &Outcome) -> Option<&'static str> {
+        let lasts = |fault: &String| {
+            ["signal=KILL", "EIO", "EPIPE"]
+                .iter()
+                .any(|word| fault.contains(word))
+        };
+        let failed = self.whom == Whom::Bridge && self.fault.as_ref().is_some_and(lasts);
+        let ended = outcome.report.signal() == Some(libc::SIGKILL);
+        let clean = outcome.report.left.is_empty() && outcome.outlived < OUTLIVES;
+        (failed && ended && clean).then_some("the program ended with its job")
     }
 
     fn run(&self) -> Outcome {
@@ -323,8 +345,9 @@ fn run_all(title: &str, cases: &[Case]) {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let outcome = case.run();
-                    let word = match judge(&outcome.report, outcome.outlived) {
-                        Ok(how) if outcome.trace.contains("INJECTED") => how.to_owned(),
+                    let judged = judge(&outcome.report, outcome.outlived);
+                    let word = match judged.or_else(|why| case.may_end(&outcome).ok_or(why)) {
+                        Ok(how) if outcome.was_hit() => how.to_owned(),
                         Ok(_) => {
                             missed.fetch_add(1, Ordering::Relaxed);
                             "the call did not come this time".to_owned()
@@ -410,19 +433,33 @@ fn record(mpi: Mpi, whom: Whom) -> String {
 
 /// Of all cases, each so many.
 fn failing_calls(mpi: Mpi, whom: Whom, every: usize) {
+    at_calls("", mpi, whom, every, |call| {
+        // Errors that last. Between libmpi and the agent one is the end, as libmpi takes no other.
+        let lasting: &[_] = match call {
+            "read" | "recvfrom" if whom == Whom::Bridge => &["EIO"],
+            "write" | "sendto" if whom == Whom::Bridge => &["EPIPE"],
+            _ => &[],
+        };
+        let errors = errors(call).iter().chain(lasting);
+        errors.map(|error| format!("error={error}")).collect()
+    });
+}
+
+/// What is injected into each call, or each so many.
+fn at_calls(what: &str, mpi: Mpi, whom: Whom, every: usize, faults: impl Fn(&str) -> Vec<String>) {
     if !strace_is_here() {
         return;
     }
     for mpi in that_are_here(&[mpi]) {
         let mut cases = Vec::new();
         for step in steps(whom, &record(mpi, whom)) {
-            for error in errors(&step.call) {
-                let fault = format!("{}:error={error}:when={}", step.call, step.nth);
+            for fault in faults(&step.call) {
+                let fault = format!("{}:{fault}:when={}", step.call, step.nth);
                 cases.push(Case::new(mpi, whom).fault(fault));
             }
         }
         let cases: Vec<_> = cases.into_iter().step_by(every).collect();
-        let title = format!("{} {}, each {every}", whom.word(), mpi.name);
+        let title = format!("{}{what} {}, each {every}", whom.word(), mpi.name);
         run_all(&title, &cases);
     }
 }
@@ -442,6 +479,15 @@ fn each_fifteenth_call_of_the_agent_fails_in_turn() {
 fn every_call_of_the_bridge_fails_in_turn() {
     failing_calls(MPICH_4_2_3, Whom::Bridge, 1);
     failing_calls(MPICH_5_0_2, Whom::Bridge, 1);
+}
+
+#[test]
+#[ignore = "make test-faults"]
+fn the_bridge_is_killed_at_each_call() {
+    for mpi in [MPICH_4_2_3, MPICH_5_0_2] {
+        let kill = |_: &str| vec!["signal=KILL".to_owned()];
+        at_calls(" killed", mpi, Whom::Bridge, 1, kill);
+    }
 }
 
 #[test]
