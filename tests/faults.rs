@@ -1,5 +1,5 @@
-//! System calls of agent and bridge fail, one at a time: the spawn works, or it is an MPI error and a message; the program reads
-//! on as if nothing had been.
+//! System calls of the forked child, the agent and the bridge fail, one at a time, or what they need is missing: the spawn
+//! works, or it is an MPI error and a message; the program reads on as if nothing had been.
 //!
 //! strace(1) injects: what is wrong is wrong in one process, once, at a known call. A run without a fault is recorded first,
 //! so that every call of it is known.
@@ -304,7 +304,8 @@ fn judge(report: &Report, outlived: Duration) -> Result<&'static str, String> {
     }
 }
 
-/// The calls of a run without a fault, but for those before it counts.
+/// The calls of a run without a fault, but for those before it counts, and for the one by which std's Command hears whether
+/// its child could exec: where that fails, which it can't, Command waits for the child's end.
 fn steps(whom: Whom, trace: &str) -> Vec<Step> {
     let mut counts: HashMap<&str, usize> = HashMap::new();
     let mut all = Vec::new();
@@ -321,7 +322,8 @@ fn steps(whom: Whom, trace: &str) -> Vec<Step> {
         }
         let count = counts.entry(call).or_default();
         *count += 1;
-        if counts_now {
+        let hears_of_exec = line.starts_with("recvfrom(") && line.contains(", 8, 0, NULL, NULL)");
+        if counts_now && !hears_of_exec {
             all.push(Step {
                 call: call.to_owned(),
                 nth: *count,
