@@ -18,7 +18,7 @@ const BOUND_ON_CALL: &str = "
     dup dup2 eventfd execve fchdir fcntl fork free getcwd getenv geteuid getpgid getpgrp
     getpid getppid getrandom getsockname getsockopt getuid ioctl isatty kill listen lseek64 malloc
     memchr memcmp memmove memrchr memset mmap mmap64 mprotect munmap nanosleep open open64 opendir pause
-    pipe2 poll posix_memalign ppoll prctl pthread_attr_destroy pthread_attr_getguardsize pthread_attr_getstack
+    pipe pipe2 poll posix_memalign ppoll prctl pthread_attr_destroy pthread_attr_getguardsize pthread_attr_getstack
     pthread_attr_init pthread_attr_setstacksize pthread_create pthread_detach pthread_getattr_np pthread_join
     pthread_key_create pthread_key_delete pthread_kill pthread_self pthread_setcancelstate pthread_setname_np
     pthread_setspecific pthread_sigmask raise read readdir64 readlink readv realloc realpath recv sched_yield send

@@ -34,6 +34,8 @@ pub mod settings;
 pub mod shell;
 #[path = "../../../src/stdin.rs"]
 pub mod stdin;
+#[path = "../../../src/stdio.rs"]
+mod stdio;
 
 /// Whether this text can neither drive a terminal nor begin a line of its own.
 pub fn is_plain(text: &str) -> bool {

@@ -243,10 +243,19 @@ impl Jobs {
 
     /// A job is over: its children are gone.
     fn ended(&mut self, job: &Job, status: ExitStatus, client: &mut Client) {
+        let asked = self
+            .pending
+            .as_ref()
+            .is_some_and(|pending| pending.job == job.task.number);
         self.fail_question(job.task.number, "job_ended", client);
         let well = status.success() && !job.broken || job.ending.is_some() || client.finalized;
         if well || client.gone {
-            log::info!(
+            let level = match asked && job.ending.is_none() {
+                true => log::Level::Error,
+                false => log::Level::Info,
+            };
+            log::log!(
+                level,
                 "job {}, {}, ended: {status}",
                 job.task.number,
                 job.task.purpose

@@ -59,7 +59,7 @@ pub fn launch(
                 // The job does not outlive an agent that is killed. SIGTERM would not do: one that comes early leaves
                 // Intel's mpiexec waiting for ever for a proxy that spins.
                 rustix::process::set_parent_process_death_signal(Some(
-                    rustix::process::Signal::TERM,
+                    rustix::process::Signal::KILL,
                 ))?;
                 if rustix::process::getppid() != Some(agent) {
                     return Err(std::io::ErrorKind::BrokenPipe.into());
