@@ -419,6 +419,9 @@ fn killed(mpi: Mpi, victim: Victim, bare: &[When], cured: &[When]) -> Vec<String
             when: *when,
         };
         let times = if library { cured } else { bare };
+        if times.is_empty() {
+            continue;
+        }
         let cases: Vec<_> = times.iter().map(case).collect();
         let (ends, wrongs) = run_all(&format!("{victim} killed, {} {how}", mpi.name), &cases);
         all.extend(wrongs);
