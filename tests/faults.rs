@@ -407,7 +407,7 @@ fn run_all(title: &str, cases: &[Case]) {
     );
     let missed = missed.into_inner();
     assert!(
-        missed * 10 < cases.len(),
+        missed <= 1 + cases.len() / 10,
         "in {missed} of {} runs nothing failed",
         cases.len()
     );
@@ -529,10 +529,10 @@ fn a_forked_child_that_can_execute_nothing_is_an_mpi_error() {
 /// What `make test` has of these.
 #[test]
 fn a_sample_of_all_calls_fails_in_turn() {
-    failing_calls(MPICH_5_0_2, Whom::Agent, 30);
+    failing_calls(MPICH_5_0_2, Whom::Agent, 40);
     failing_calls(MPICH_5_0_2, Whom::Bridge, 10);
-    failing_calls(MPICH_5_0_2, Whom::Child, 15);
-    failing_calls(MPICH_4_2_3, Whom::LoneChild, 15);
+    failing_calls(MPICH_5_0_2, Whom::Child, 25);
+    failing_calls(MPICH_4_2_3, Whom::LoneChild, 30);
 }
 
 /// tests/apps/faults.c, started by a script, with the library.
@@ -604,17 +604,15 @@ fn a_spawn_works_where_proc_is_not_mounted() {
 /// Where fewer are left, libmpi's own connections can't be had: the spawn fails or hangs, with the library and without.
 #[test]
 fn a_program_with_four_descriptors_left_spawns_and_without_the_library_hangs() {
-    let program = |mpi: Mpi, room: usize| {
+    let program = |mpi: Mpi| {
         let program = Program::new(mpi.compile("faults.c")).under(mpi);
         program
-            .env("FAULT_ROOM", room.to_string())
+            .env("FAULT_ROOM", "4")
             .env("SPAWNFIX_INTERACTIVE", "0")
     };
     side_by_side(&[MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI], |mpi| {
-        for room in [4, 5, 7] {
-            check(program(mpi, room).library(true), &[WORKS]);
-        }
-        let mut session = program(mpi, 5).start();
+        check(program(mpi).library(true), &[WORKS]);
+        let mut session = program(mpi).start();
         session.line("before");
         session.reported("spawning");
         let spawned = session.reported_within(Duration::from_secs(3), "spawned");

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -33,7 +34,7 @@ static void in_child(void)
     int ends[2];
     char byte = 0;
     pid_t child = getpid(), helper;
-    if (!*trace || pipe(ends))
+    if (!*trace || socketpair(AF_UNIX, SOCK_STREAM, 0, ends))
         return;
     prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
     helper = _Fork();
@@ -44,8 +45,9 @@ static void in_child(void)
     }
     waitpid(helper, NULL, 0);
     close(ends[1]);
-    while (byte != '\n' && read(ends[0], &byte, 1) == 1)
-        ; /* "strace: Process N attached" */
+    /* "strace: Process N attached". Not by read: how many of these are in the trace is chance, and reads are counted. */
+    while (byte != '\n' && recv(ends[0], &byte, 1, 0) == 1)
+        ;
     close(ends[0]);
     *trace = 0;
     getpgid(0); /* the trace counts from here */
