@@ -76,7 +76,8 @@ impl Arguments {
 #[cold]
 pub fn take_over(launch: Launch, file: &CStr, arguments: Arguments) {
     std::mem::forget(Uncancelled::new()); // the exec ends it
-    // MPICH's child has none since 4.3.2, and without a /dev/null Rust's runtime would give the agent none, but end it.
+    // Since 4.3.2 MPICH's child has no fd 0. Rust's runtime would open /dev/null there for the agent, and ends it where
+    // there is none.
     if !stdio::has_stdin() {
         let _ = stdio::take_stdin();
     }

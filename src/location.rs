@@ -55,7 +55,8 @@ fn own_file(path: &mut PathBuffer) -> Option<()> {
             )
         };
         let mut maps = open();
-        // There are no more descriptors: fd 0, which whoever this becomes has no use for, makes room, then and later.
+        // There are no more descriptors: fd 0, which nobody here has a use for, makes room, and for
+        // ld.so, which needs one to load the agent.
         if maps < 0 && stdio::errno() == libc::EMFILE {
             libc::close(libc::STDIN_FILENO);
             maps = open();

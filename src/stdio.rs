@@ -87,8 +87,9 @@ pub fn replace_stdin() -> Result<(), c_int> {
     }
 }
 
-/// The same, in a process that has no use for fd 0 itself: where it may have no more descriptors, fd 0 makes room, and where
-/// there is no /dev/null, it is a pipe that has ended. Closed it stays only if that can't be had, either.
+/// Between fork and exec: [`replace_stdin`], for a process that has no use for fd 0 itself. Where it may have no more
+/// descriptors, fd 0 makes room, and where there is no /dev/null, it is a pipe that has ended. Closed it stays only if
+/// that can't be had, either.
 pub fn take_stdin() -> Result<(), c_int> {
     replace_stdin().or_else(|errno| {
         let mut ends = [-1; 2];

@@ -173,7 +173,7 @@ fn pass_on(agent: &mut TcpStream, manager: File) -> io::Result<()> {
         if let Some(open) = manager.as_mut().filter(|_| ready.get(1) == Some(&true)) {
             match patient::read(open, &mut buffer) {
                 Ok(0) => manager = None,
-                // The agent is not to wait for an answer.
+                // The agent is not to wait for an answer: hydra does not notice this end while it spawns.
                 Err(error) => return Err(error),
                 Ok(count) => patient::write_all(agent, &buffer[..count])?,
             }

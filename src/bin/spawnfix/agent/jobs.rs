@@ -133,7 +133,7 @@ impl Jobs {
         let events: Vec<_> = jobs
             .map(|(job, ready)| (job.task.number, job.attend(ready)))
             .collect();
-        // One that failed is no longer there when the next one's are heard.
+        // All of them first: `ready` goes by places, and one that fails gives up its place.
         for (number, events) in events {
             for event in events {
                 self.hear(number, event, client);
