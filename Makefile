@@ -35,7 +35,7 @@ test-cluster: build ## the same on three hosts, by ssh and by Slurm: namespaces 
 	$(CARGO) test --locked --test cluster -- --ignored
 
 test-faults: build ## system calls of child, agent and bridge fail in turn, by strace; mpiexec, agent and bridge are killed at every step
-	scripts/fetch-mpi mpich-4.2.3 mpich-5.0.2
+	scripts/fetch-mpi mpich-4.1.3 mpich-4.2.3 mpich-5.0.2 impi-2021.13.1
 	$(CARGO) test --locked --test faults --test kills -- --include-ignored --test-threads 1
 
 soak: build ## a thousand spawns, hundreds of programs, while someone types; half an hour
