@@ -28,13 +28,23 @@ impl Program {
         let end = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok();
         #[cfg(not(target_os = "linux"))]
         let end = None;
-        let leads_session = rustix::process::getsid(Some(pid)) == Ok(pid);
+        // Not rustix's getsid: the session may be led from outside of this container, and then the answer is 0.
+        // SAFETY: getsid looks a number up, and touches no memory.
+        let leads_session = unsafe { libc::getsid(pid.as_raw_pid()) } == pid.as_raw_pid();
         let program = Program {
             pid,
             end,
             leads_session,
         };
         (!program.is_gone()).then_some(program)
+    }
+
+    /// Its process group. `None`: it has ended, or a process outside of this container leads the group.
+    pub fn group(&self) -> Option<Pid> {
+        // Not rustix's getpgid, which takes such a group's 0 for the number of a process.
+        // SAFETY: getpgid looks a number up, and touches no memory.
+        let group = unsafe { libc::getpgid(self.pid.as_raw_pid()) };
+        (group > 0).then(|| Pid::from_raw(group)).flatten()
     }
 
     /// Whether it has ended, however that came: this process then has another parent.

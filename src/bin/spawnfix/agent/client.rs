@@ -4,7 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process, kill_process_group};
 
 use crate::hosts;
 use crate::logging::Escaped;
@@ -126,7 +126,12 @@ impl Client {
     /// MPI's own rule, where the program is no shell: who aborts, aborts all. Hydra kills the program's process group
     /// (HYD_pmcd_pmip_send_signal and its callers in src/pm/hydra/proxy/pmip_cb.c), and so do we, who are in it.
     pub fn end_program(&self) {
-        let _ = rustix::process::getpgid(Some(self.program.pid))
-            .and_then(|group| rustix::process::kill_process_group(group, Signal::KILL));
+        if self.program.is_gone() {
+            return;
+        }
+        let _ = match self.program.group() {
+            Some(group) => kill_process_group(group, Signal::KILL),
+            None => kill_process(self.program.pid, Signal::KILL),
+        };
     }
 }
