@@ -14,6 +14,7 @@ use crate::cancellation::Uncancelled;
 use crate::decision::{self, Facts, Guard};
 use crate::guard::{self, CallGuard};
 use crate::handover::{self, Arguments};
+use crate::in_vain::{self, Call};
 use crate::launch::Launch;
 use crate::manager;
 use crate::settings::{self, GuardSetting};
@@ -120,9 +121,10 @@ macro_rules! real {
     }};
 }
 
-/// An MPI function that spawns: exported under its name, with `Word` for whatever is a handle or a pointer.
+/// An MPI function that spawns: exported under its name, with `Word` for whatever is a handle or a pointer. Behind it stands
+/// what a call in vain is told by.
 macro_rules! spawn_hook {
-    ($(#[$documentation:meta])* $name:ident($($argument:ident: $type:ty),+)) => {
+    ($(#[$documentation:meta])* $name:ident($($argument:ident: $type:ty),+), $comm:ident, $intercomm:ident) => {
         $(#[$documentation])*
         ///
         /// # Errors
@@ -143,7 +145,11 @@ macro_rules! spawn_hook {
             // SAFETY: the address is that of the real function, whose prototype this is: a Word has the size and
             // the registers of a handle or a pointer. The arguments are the caller's.
             let code = unsafe { std::mem::transmute::<usize, Function>(real.address())($($argument),+) };
-            spawn.end(code);
+            let in_vain = spawn.end(code);
+            if in_vain {
+                // SAFETY: the caller's communicator, and where libmpi has put another one.
+                return unsafe { in_vain::error($comm, $intercomm) };
+            }
             code
         }
         #[cfg(target_vendor = "apple")]
@@ -164,7 +170,7 @@ spawn_hook! {
     MPI_Comm_spawn(
         command: Word, argv: Word, maxprocs: c_int, info: Word, root: c_int, comm: Word, intercomm: Word,
         errcodes: Word
-    )
+    ), comm, intercomm
 }
 
 spawn_hook! {
@@ -173,7 +179,7 @@ spawn_hook! {
     MPI_Comm_spawn_multiple(
         count: c_int, commands: Word, argvs: Word, maxprocs: Word, infos: Word, root: c_int, comm: Word,
         intercomm: Word, errcodes: Word
-    )
+    ), comm, intercomm
 }
 
 /// One call of a spawning function, from the decision to the outcome.
@@ -183,12 +189,13 @@ struct Spawn {
     name: &'static str,
     started: Instant,
     guard: Option<CallGuard>,
+    call: Option<Call>,
 }
 
 impl Spawn {
     fn begin(name: &'static str) -> Spawn {
         let _uncancelled = Uncancelled::new();
-        let guard = catch_unwind(|| {
+        let guarded = catch_unwind(|| {
             let facts = Facts {
                 setting: settings::get().guard,
                 manager: manager::of_this_program(),
@@ -198,25 +205,38 @@ impl Spawn {
             let decision = decision::decide(&facts);
             log::info!("{name}: {facts}; {decision}");
             handover::note_mpi(&facts.mpi);
-            (decision.guard == Guard::Call)
-                .then(|| guard_call(name))
-                .flatten()
+            match decision.guard {
+                Guard::Call => (guard_call(name), None),
+                Guard::Launch if facts.mpi.family.is_mpich_kin() => (None, Call::begin()),
+                _ => (None, None),
+            }
         });
+        let (guard, call) = guarded.unwrap_or_default();
         Spawn {
             name,
             started: Instant::now(),
-            guard: guard.unwrap_or_default(),
+            guard,
+            call,
         }
     }
 
-    fn end(self, code: c_int) {
+    /// The real function has returned. Whether it was in vain: its children never came, and libmpi doesn't know.
+    fn end(self, code: c_int) -> bool {
         let _uncancelled = Uncancelled::new();
         let milliseconds = self.started.elapsed().as_millis();
-        let _ = catch_unwind(AssertUnwindSafe(|| {
+        let ended = catch_unwind(AssertUnwindSafe(|| {
             drop(self.guard);
+            let in_vain = code == 0 && self.call.is_some_and(|call| call.is_in_vain());
             let (name, success) = (self.name, if code == 0 { " (MPI_SUCCESS)" } else { "" });
-            log::info!("{name}: returned {code}{success} after {milliseconds} ms");
+            let error = if in_vain {
+                "; for the program it is an error"
+            } else {
+                ""
+            };
+            log::info!("{name}: returned {code}{success} after {milliseconds} ms{error}");
+            in_vain
         }));
+        ended.unwrap_or_default()
     }
 }
 

@@ -24,12 +24,15 @@
 //! asks the dynamic linker for a symbol. A function that does its work there says so in its first line. There, as in
 //! the hooks, a thread's [`cancellation`] waits.
 
+#[allow(dead_code)] // the agent asks
+mod calls;
 mod cancellation;
 mod decision;
 mod environment;
 mod guard;
 mod handover;
 mod hooks;
+mod in_vain;
 mod launch;
 #[cfg(all(target_os = "linux", not(test)))]
 mod linkage;

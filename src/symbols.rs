@@ -23,7 +23,7 @@ impl Real {
     pub fn find(name: &str) -> Option<Real> {
         let mut found = definitions(&CString::new(name).ok()?);
         if found.len() > 1 {
-            let objects: Vec<_> = found.iter().map(|real| object(real.pointer())).collect();
+            let objects: Vec<_> = found.iter().map(Real::object).collect();
             log::warn!(
                 "{name} is defined by several loaded libraries; the first is called: {}",
                 objects.join(", ")
@@ -43,6 +43,11 @@ impl Real {
     /// The function's address.
     pub fn address(&self) -> usize {
         self.address.get()
+    }
+
+    /// The file that it was loaded from.
+    pub fn object(&self) -> String {
+        object(self.pointer())
     }
 
     fn pointer(&self) -> *const c_void {

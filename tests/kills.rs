@@ -2,9 +2,8 @@
 //! they were, there is no second copy, and no process is left.
 //!
 //! Where mpiexec is killed, the spawn works, or it is an MPI error and a message, or a program ends by MPI's own rule, as it
-//! does without the library. What the agent can't help is libmpi itself: once mpiexec has answered, it waits for the children
-//! to connect, for ever, and where it has lost its process manager it may wait or crash. Without the library the program is
-//! killed then, or hangs, too: each test has both.
+//! does without the library. Where libmpi has lost its process manager, the agent, it may wait or crash. Without the library the
+//! program is killed then, or hangs, too: each test has both.
 
 #![cfg(target_os = "linux")] // the test ground reads /proc
 
@@ -156,7 +155,7 @@ impl Case {
         session.line("before");
         let program = first_child(&mut session, keeper, SPAWN);
         let killed = program.is_some_and(|program| self.kill_victim(&mut session, program));
-        let may_hang = !self.library || self.shell || self.victim == Victim::Launched;
+        let may_hang = !self.library || self.victim == Victim::Launched;
         let patience = if may_hang { HANGS } else { SPAWN };
         let returned = reported(&mut session, patience, &["heard", "ended"]);
         let hung = killed && !returned;
@@ -313,8 +312,6 @@ fn wrong(case: &Case, outcome: &Outcome) -> Option<String> {
         End::Error => Some("an MPI error without a message".to_owned()),
         // MPI's own rule: who aborts, aborts all.
         End::Signal(libc::SIGKILL) if !case.shell => None,
-        // In a shell libmpi waits for ever, where it would have been killed without the library.
-        End::Waited if case.shell => None,
         // Or it does not outlast the end of children that are about to connect.
         End::Signal(libc::SIGSEGV) | End::Exit(_) if answered(&outcome.report) => None,
         _ if case.victim == Victim::Launched => None,

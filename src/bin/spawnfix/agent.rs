@@ -39,6 +39,7 @@ use crate::{preload, shell, stdio};
 
 mod answers;
 mod client;
+mod connecting;
 mod event_loop;
 mod handed;
 mod jobs;

@@ -143,7 +143,7 @@ impl Job {
     }
 
     /// Whether nothing is left of it but mpiexec's own processes and the bridge.
-    fn has_nobody(&self, all: &HashMap<Pid, Process>) -> bool {
+    pub fn has_nobody(&self, all: &HashMap<Pid, Process>) -> bool {
         let Stage::Serving {
             pid: Some(bridge), ..
         } = self.stage

@@ -58,11 +58,15 @@ mod program;
 mod run;
 mod shell;
 mod signals;
+mod stand_in;
 mod sweep;
 mod tree;
 mod whose;
 
 // What library and program both know. Each uses a part of it.
+#[allow(dead_code)]
+#[path = "../../calls.rs"]
+mod calls;
 #[allow(dead_code)]
 #[path = "../../launch.rs"]
 mod launch;
@@ -95,6 +99,7 @@ fn main() -> ExitCode {
     match arguments.first().map(|word| word.as_bytes()) {
         Some(b"--agent") => return agent::main(arguments.into_iter().skip(1)),
         Some(b"--bridge") => return bridge::main(),
+        Some(stand_in::WORD) => return stand_in::main(arguments.get(1)),
         Some(check::ask::WHAT_LIBRARY) => {
             return check::ask::answer_what_library(arguments.get(1));
         }

@@ -74,6 +74,26 @@ impl Message {
         self
     }
 
+    /// A spawn of one process of another program, which is told the same (`preput`) as the first of this one.
+    pub fn with_program(&self, file: &[u8], arguments: &[&[u8]]) -> Message {
+        let mut text = b"mcmd=spawn\nnprocs=1\nexecname=".to_vec();
+        text.extend_from_slice(file);
+        text.extend_from_slice(b"\ntotspawns=1\nspawnssofar=1\n");
+        for (number, argument) in (1..).zip(arguments) {
+            text.extend_from_slice(format!("arg{number}=").as_bytes());
+            text.extend_from_slice(argument);
+            text.push(b'\n');
+        }
+        text.extend_from_slice(format!("argcnt={}\n", arguments.len()).as_bytes());
+        let lines = self.0.split_inclusive(|&byte| byte == b'\n');
+        let first = lines.take_while(|line| *line != b"endcmd\n");
+        for line in first.filter(|line| line.starts_with(b"preput_")) {
+            text.extend_from_slice(line);
+        }
+        text.extend_from_slice(b"info_num=0\nendcmd\n");
+        Message(text)
+    }
+
     /// Whether it says that something failed: a `rc` that is not 0 (PMIU_cmd_get_response).
     pub fn is_failure(&self) -> bool {
         self.number::<i64>("rc").is_some_and(|rc| rc != 0)

@@ -3,13 +3,14 @@
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::IsTerminal;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::process::Pid;
 
+use crate::calls::Calls;
 use crate::stdin::Stdin;
 
 /// The program, which forked this process.
@@ -70,6 +71,20 @@ impl Program {
     /// Its working directory.
     pub fn directory(&self) -> Option<PathBuf> {
         system::directory(self.pid)
+    }
+
+    /// Which calls it is in. `None`: its library doesn't tell, or there is no /proc.
+    pub fn calls(&self) -> Option<&'static Calls> {
+        let file = system::open_file(self.pid, Calls::LINK)?;
+        // SAFETY: the library in the program has given it this name.
+        let calls = unsafe { Calls::of(file.as_raw_fd()) }?;
+        calls.share();
+        Some(calls)
+    }
+
+    /// Whether it is stopped, by Ctrl-Z or a debugger.
+    pub fn is_stopped(&self) -> bool {
+        system::is_stopped(self.pid)
     }
 
     /// The file of its MPI library.
@@ -142,6 +157,21 @@ pub mod system {
         fs::read_link(proc(pid, "cwd")).ok()
     }
 
+    /// The file that it has open and whose link in /proc is this, as that has no other name.
+    pub fn open_file(pid: Pid, link: &[u8]) -> Option<fs::File> {
+        let all = fs::read_dir(proc(pid, "fd")).ok()?.flatten();
+        let mut paths = all.map(|entry| entry.path());
+        let is_it =
+            |path: &PathBuf| fs::read_link(path).is_ok_and(|to| to.as_os_str().as_bytes() == link);
+        let path = paths.find(is_it)?;
+        fs::File::options().read(true).write(true).open(path).ok()
+    }
+
+    pub fn is_stopped(pid: Pid) -> bool {
+        let stat = procfs::process::Process::new(pid.as_raw_pid()).and_then(|it| it.stat());
+        stat.is_ok_and(|stat| ['T', 't'].contains(&stat.state))
+    }
+
     /// The files that it has mapped.
     pub fn files(pid: Pid) -> Vec<PathBuf> {
         files_of(&fs::read(proc(pid, "maps")).unwrap_or_default())
@@ -188,6 +218,16 @@ mod system {
 
     pub fn files(pid: Pid) -> impl Iterator<Item = PathBuf> {
         libproc::files(pid.as_raw_nonzero().get())
+    }
+
+    /// No file without a name can be had from another process here.
+    pub fn open_file(_: Pid, _: &[u8]) -> Option<std::fs::File> {
+        None
+    }
+
+    /// Asked where a file was found.
+    pub fn is_stopped(_: Pid) -> bool {
+        false
     }
 }
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 use rustix::process::{Signal, WaitOptions};
 
 use super::client::Client;
+use super::connecting::Connecting;
 use super::launches::{self, Launches};
+use crate::calls::Calls;
 use crate::job::{Asker, Event, Job, Task};
 use crate::launcher::LaunchError;
 use crate::logging::Escaped;
@@ -31,6 +33,10 @@ pub struct Jobs {
     all: Vec<Job>,
     started: usize,
     pending: Option<Pending>,
+    /// Which calls the program is in, once that is known.
+    calls: Option<&'static Calls>,
+    /// A spawn that was answered, while the program may wait for the children to connect.
+    connecting: Option<Connecting>,
     /// Names that the program published, for the jobs that come later.
     published: Vec<Message>,
 }
@@ -42,6 +48,8 @@ impl Jobs {
             all: Vec::new(),
             started: 0,
             pending: None,
+            calls: None,
+            connecting: None,
             published: Vec::new(),
         }
     }
@@ -149,11 +157,22 @@ impl Jobs {
             Event::Ready => log::debug!("job {number} serves"),
             Event::NoManager => self.failed(at, LaunchError::NoManager, client),
             Event::Answer(answer) => {
-                if let Some(pending) = self.pending.take_if(|pending| pending.job == number) {
-                    if Request::of(&pending.message) == Request::Publish && !answer.is_failure() {
-                        self.published.push(pending.message);
+                if let Some(Pending { message, .. }) = self
+                    .pending
+                    .take_if(|pending| pending.job == number && !answer.is_failure())
+                {
+                    match Request::of(&message) {
+                        Request::Publish => self.published.push(message),
+                        Request::Spawn => {
+                            let job = &self.all[at];
+                            self.calls = self.calls.or_else(|| client.program.calls());
+                            self.connecting =
+                                (self.calls).map(|calls| Connecting::new(calls, message, job));
+                        }
+                        _ => {}
                     }
                 }
+                self.pending.take_if(|pending| pending.job == number);
                 client.answer(&answer);
                 self.let_idle_go(Some(number));
             }
@@ -192,11 +211,31 @@ impl Jobs {
                 || job.status.is_some()
                 || job.seems_idle()
                 || job.is_broken_for(Duration::ZERO) && self.pending.is_some()
-        })
+        }) || self.connecting.is_some()
+    }
+
+    /// Children that have ended before they connected are stood in for: the program would wait for ever.
+    fn stand_in(&mut self, client: &mut Client) {
+        let all = &self.all;
+        let Some(connecting) = self.connecting.as_mut().filter(|_| !client.gone) else {
+            self.connecting = None;
+            return;
+        };
+        if connecting.has_returned() {
+            self.connecting = None;
+        } else if connecting.is_lost(all, &client.program) {
+            let number = self.started + 1;
+            if let Some(task) = connecting.stand_in(number, &client.program) {
+                self.started = number;
+                self.start(task, None, client);
+            }
+            self.connecting = None;
+        }
     }
 
     /// Jobs that have ended, that failed to start, that don't end.
     pub fn look_after(&mut self, client: &mut Client) {
+        self.stand_in(client);
         if (self.all.iter()).any(|job| job.seems_idle() && job.has_been_idle()) {
             self.let_idle_go(None);
         }

@@ -1,0 +1,101 @@
+//! A spawn that the process manager has answered: libmpi now waits for the children to connect, for ever if need be.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::calls::Calls;
+use crate::job::{Asker, Job, Task};
+use crate::launcher::Candidate;
+use crate::pmi::Message;
+use crate::program::Program;
+use crate::{paths, stand_in, tree};
+
+/// How long nothing may be left of the children before they are taken for lost: mpiexec may not have started them yet, or
+/// the program not have got round to what they had said.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often they are looked for.
+const REST: Duration = Duration::from_millis(500);
+
+pub struct Connecting {
+    calls: &'static Calls,
+    /// How many had returned when the spawn was answered: that one is among the others.
+    returned: u32,
+    question: Message,
+    /// The job that answered.
+    number: usize,
+    purpose: String,
+    launcher: PathBuf,
+    looked: Instant,
+    /// Since when nobody was seen.
+    nobody: Option<Instant>,
+}
+
+impl Connecting {
+    /// This job has answered this spawn.
+    pub fn new(calls: &'static Calls, question: Message, job: &Job) -> Connecting {
+        Connecting {
+            calls,
+            returned: calls.returned(),
+            question,
+            number: job.task.number,
+            purpose: job.task.purpose.clone(),
+            launcher: job.launcher.clone(),
+            looked: Instant::now(),
+            nobody: None,
+        }
+    }
+
+    /// Whether a call has returned since, so that the program may no longer be in this one.
+    pub fn has_returned(&self) -> bool {
+        self.calls.returned() != self.returned
+    }
+
+    /// Whether the children have ended. Some of another spawn that are in the same job hide that.
+    pub fn is_lost(&mut self, all: &[Job], program: &Program) -> bool {
+        if self.looked.elapsed() < REST {
+            return false;
+        }
+        self.looked = Instant::now();
+        let job = all.iter().find(|job| job.task.number == self.number);
+        let somebody = job.is_some_and(|job| !job.has_nobody(&tree::all()));
+        if somebody || program.is_stopped() {
+            self.nobody = None;
+            return false;
+        }
+        self.nobody.get_or_insert_with(Instant::now).elapsed() >= PATIENCE
+    }
+
+    /// The job by which a stand-in for them connects. `None`: there can't be one.
+    pub fn stand_in(&self, number: usize, program: &Program) -> Option<Task> {
+        let purpose = format!("a stand-in for the children of job {}", self.number);
+        let (own, libmpi) = (paths::own_by_name().ok(), program.libmpi());
+        // Whose call it is must be sure: it will be an error.
+        let helped = (|| Some((self.calls.only_one()?, own?, libmpi?)))();
+        let Some((call, own, libmpi)) = helped else {
+            log::error!(
+                "job {}, {}: its children have ended, and had not connected to the program, which waits for them for ever",
+                self.number,
+                self.purpose
+            );
+            return None;
+        };
+        log::error!(
+            "job {}, {}: its children have ended, and had not connected to the program; the spawn fails",
+            self.number,
+            self.purpose
+        );
+        self.calls.fail(call);
+        let question = stand_in::instead_of(&self.question, &own, &libmpi);
+        let candidate = Candidate {
+            file: self.launcher.clone(),
+            why: "which has launched the children",
+        };
+        Some(Task {
+            number,
+            purpose,
+            of_its_own: true,
+            questions: vec![(question, Asker::Agent)],
+            untried: vec![candidate].into_iter(),
+        })
+    }
+}
