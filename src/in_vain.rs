@@ -65,20 +65,30 @@ const ERR_SPAWN_ABI: c_int = 53;
 /// # Safety
 /// The handles must be what the spawn was given, and has filled.
 pub unsafe fn error(comm: usize, intercomm: usize) -> c_int {
-    type Disconnect = unsafe extern "C-unwind" fn(usize) -> c_int;
+    type OfComm = unsafe extern "C-unwind" fn(usize) -> c_int;
     type CallErrorHandler = unsafe extern "C-unwind" fn(usize, c_int) -> c_int;
-    if let Some(real) = Real::find("PMPI_Comm_disconnect") {
-        // SAFETY: the address is that of PMPI_Comm_disconnect, whose prototype this is; by this function's contract.
-        unsafe { std::mem::transmute::<usize, Disconnect>(real.address())(intercomm) };
-    }
-    let Some(real) = Real::find("PMPI_Comm_call_errhandler") else {
+    let Some(handler) = Real::find("PMPI_Comm_call_errhandler") else {
         return ERR_SPAWN;
     };
-    let code = match real.object().contains("libmpi_abi.") {
-        true => ERR_SPAWN_ABI,
-        false => ERR_SPAWN,
-    };
-    // SAFETY: as above. The handler may end the program, or throw.
-    unsafe { std::mem::transmute::<usize, CallErrorHandler>(real.address())(comm, code) };
+    let abi = handler.object().contains("libmpi_abi.");
+    let code = if abi { ERR_SPAWN_ABI } else { ERR_SPAWN };
+    let parting = (
+        Real::find("PMPI_Barrier"),
+        Real::find("PMPI_Comm_disconnect"),
+    );
+    // SAFETY: the addresses are those of the functions of these names, whose prototypes these are; by this function's
+    // contract. A handle is a pointer in the standard ABI, else an int. An error handler may end the program, or throw.
+    unsafe {
+        if let (Some(barrier), Some(disconnect)) = parting {
+            let place = std::ptr::with_exposed_provenance::<c_int>(intercomm);
+            let children = match abi {
+                true => *place.cast::<usize>(),
+                false => *place as usize,
+            };
+            std::mem::transmute::<usize, OfComm>(barrier.address())(children);
+            std::mem::transmute::<usize, OfComm>(disconnect.address())(intercomm);
+        }
+        std::mem::transmute::<usize, CallErrorHandler>(handler.address())(comm, code);
+    }
     code
 }

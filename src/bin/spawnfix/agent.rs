@@ -29,6 +29,7 @@ use std::process::ExitCode;
 use self::event_loop::Agent;
 use self::handed::Handed;
 use self::launches::Launches;
+use self::standby::Role;
 use crate::exec::{Changes, execve};
 use crate::launch::Launch;
 use crate::logging;
@@ -44,6 +45,9 @@ mod event_loop;
 mod handed;
 mod jobs;
 mod launches;
+mod standby;
+
+pub use standby::NAME as STANDBY;
 
 /// Runs the agent with what stands behind `--agent`.
 pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
@@ -97,8 +101,8 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
         Launch::Mpiexec { port } => {
             let launches = Launches::new(handed.mpi, environment);
             match Agent::connect(program, port, shell.is_some(), launches) {
-                Ok(mut agent) => {
-                    agent.run();
+                Ok(agent) => {
+                    live(agent);
                     ExitCode::SUCCESS
                 }
                 Err(error) => {
@@ -113,6 +117,25 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
             }
             become_launcher(&handed, &environment)
         }
+    }
+}
+
+/// One life of the agent; if it is killed, its standby's.
+fn live(mut agent: Agent) {
+    let role = agent.can_have_standby().then(standby::fork).transpose();
+    if let Err(error) = &role {
+        log::debug!("there is no standby: {error}");
+    }
+    match role.ok().flatten() {
+        Some(Role::Agent(standby)) => {
+            agent.run();
+            standby.dismiss();
+        }
+        Some(Role::Successor) => {
+            agent.take_over();
+            agent.run();
+        }
+        None => agent.run(),
     }
 }
 

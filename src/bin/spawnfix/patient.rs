@@ -18,7 +18,8 @@ pub fn passes(error: &io::Error) -> bool {
         .is_some_and(|errno| passing.contains(&errno))
 }
 
-fn patiently<T>(mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+/// Tries a system call again where it failed for a moment.
+pub fn patiently<T>(mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 1..TRIES {
         match act() {
             Err(error) if passes(&error) => thread::sleep(REST),
@@ -31,6 +32,17 @@ fn patiently<T>(mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 /// From a blocking stream.
 pub fn read(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     patiently(|| from.read(buffer))
+}
+
+/// As many bytes as there is room for, from a blocking stream.
+pub fn read_exact(from: &mut impl Read, mut buffer: &mut [u8]) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match read(from, buffer)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => buffer = &mut buffer[count..],
+        }
+    }
+    Ok(())
 }
 
 /// All of it, into a blocking stream.

@@ -225,6 +225,11 @@ impl Framer {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// What came, and is no message yet.
+    pub fn rest(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The next message, if all of it is there.
     ///
     /// # Errors

@@ -20,6 +20,14 @@ pub struct Process {
     pub contained: bool,
 }
 
+impl Process {
+    /// Whether it began later than that one. Where times are not numbers, nobody knows.
+    pub fn is_younger_than(&self, other: &Process) -> bool {
+        let ticks = |process: &Process| process.began.parse::<u64>().ok();
+        ticks(self) > ticks(other)
+    }
+}
+
 pub use system::{all, look, name_of};
 
 #[cfg(target_os = "linux")]

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
 
 use crate::calls::Calls;
@@ -37,7 +38,8 @@ impl Program {
             end,
             leads_session,
         };
-        (!program.is_gone()).then_some(program)
+        // Its number may be another's by now, but this process's parent is it or nobody.
+        (rustix::process::getppid() == Some(pid)).then_some(program)
     }
 
     /// Its process group. `None`: it has ended, or a process outside of this container leads the group.
@@ -48,9 +50,18 @@ impl Program {
         (group > 0).then(|| Pid::from_raw(group)).flatten()
     }
 
-    /// Whether it has ended, however that came: this process then has another parent.
+    /// Whether it has ended, however that came. Where the kernel does not tell, this process, which it forked, then has another
+    /// parent.
     pub fn is_gone(&self) -> bool {
-        rustix::process::getppid() != Some(self.pid)
+        let Some(end) = &self.end else {
+            return rustix::process::getppid() != Some(self.pid);
+        };
+        let mut ended = [PollFd::new(end, PollFlags::IN)];
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        poll(&mut ended, Some(&at_once)).is_ok_and(|count| count > 0)
     }
 
     /// What is readable when it ends. `None`: it has to be looked after.

@@ -41,6 +41,7 @@ pub fn main(libmpi: Option<&OsString>) -> ExitCode {
 fn connect(libmpi: &OsString) -> Result<(), &'static str> {
     type Init = unsafe extern "C" fn(*mut c_int, *mut *mut *mut libc::c_char) -> c_int;
     type OfHandle = unsafe extern "C" fn(*mut usize) -> c_int;
+    type OfComm = unsafe extern "C" fn(usize) -> c_int;
     type Finalize = unsafe extern "C" fn() -> c_int;
     let file = CString::new(libmpi.as_bytes()).map_err(|_| "a NUL")?;
     // SAFETY: a C string; what a libmpi runs as it is loaded is what it runs in each of its programs.
@@ -55,6 +56,7 @@ fn connect(libmpi: &OsString) -> Result<(), &'static str> {
         (!address.is_null()).then_some(address).ok_or(missing)
     };
     let (init, get_parent) = (find(c"PMPI_Init")?, find(c"PMPI_Comm_get_parent")?);
+    let barrier = find(c"PMPI_Barrier")?;
     let (disconnect, finalize) = (find(c"PMPI_Comm_disconnect")?, find(c"PMPI_Finalize")?);
     // A handle is an int or a pointer.
     let mut parent = 0_usize;
@@ -63,6 +65,8 @@ fn connect(libmpi: &OsString) -> Result<(), &'static str> {
     unsafe {
         std::mem::transmute::<*mut c_void, Init>(init)(std::ptr::null_mut(), std::ptr::null_mut());
         std::mem::transmute::<*mut c_void, OfHandle>(get_parent)(&raw mut parent);
+        // The program has come back from its spawn when it comes to this.
+        std::mem::transmute::<*mut c_void, OfComm>(barrier)(parent);
         std::mem::transmute::<*mut c_void, OfHandle>(disconnect)(&raw mut parent);
         std::mem::transmute::<*mut c_void, Finalize>(finalize)();
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
+use crate::agent::STANDBY;
 use crate::output::{print, shown};
 use crate::paths;
 use crate::processes::{self, Process};
@@ -21,7 +22,10 @@ pub fn main(pids: &[i32], dry: bool) -> ExitCode {
         print(&format!("{what:<10} {text}\n"));
         clean.set(clean.get() && ["in use", "ended"].contains(&what));
     };
-    let agents: Vec<Agent> = processes::all().into_iter().filter_map(Agent::of).collect();
+    let mut agents: Vec<Agent> = processes::all().into_iter().filter_map(Agent::of).collect();
+    let all: Vec<i32> = agents.iter().map(|agent| agent.process.pid).collect();
+    // A standby ends with its agent.
+    agents.retain(|agent| !(agent.is_standby() && all.contains(&agent.process.parent)));
     let is_agent = |pid: &&i32| agents.iter().any(|agent| agent.process.pid == **pid);
     let mut strangers = pids.iter().filter(|pid| !is_agent(pid)).peekable();
     let some = strangers.peek().is_some() || !agents.is_empty();
@@ -97,12 +101,23 @@ impl Agent {
         paths::is_our_name(&process.file).then_some(Agent { process, program })
     }
 
-    /// The program has forked the agent, and is its parent for as long as it lives.
+    /// Whether it is the standby of one, or was.
+    fn is_standby(&self) -> bool {
+        processes::name_of(self.process.pid)
+            .is_some_and(|name| name.as_bytes() == STANDBY.to_bytes())
+    }
+
+    /// The program has forked the agent, and is its parent for as long as it lives; and it was there before a standby.
     fn program(&self) -> Serves {
         if self.process.contained {
             return Serves::Unknown("it is in a container: run 'spawnfix --sweep' there");
         }
-        if self.process.parent != self.program {
+        let serves = match self.is_standby() {
+            true => processes::look(self.program)
+                .is_some_and(|program| !program.is_younger_than(&self.process)),
+            false => self.process.parent == self.program,
+        };
+        if !serves {
             return Serves::Gone;
         }
         let name = processes::name_of(self.program).unwrap_or_default();

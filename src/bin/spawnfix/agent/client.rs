@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::process::{Signal, kill_process, kill_process_group};
 
+use super::standby::Notes;
 use crate::hosts;
 use crate::logging::Escaped;
 use crate::patient;
@@ -19,6 +20,8 @@ pub struct Client {
     /// The connection to libmpi. None: it has hung up.
     connection: Option<TcpStream>,
     framer: Framer,
+    /// What a standby has to know.
+    notes: Option<&'static Notes>,
     /// PMI's subversion, as the program's libmpi speaks it.
     pub subversion: u32,
     /// It has called MPI_Finalize.
@@ -60,11 +63,16 @@ impl Client {
             .as_micros();
         let info = format!("cmd=singinit_info versionok=yes stdio=no kvsname={name}_{time:x}\n");
         patient::write_all(&mut connection, info.as_bytes())?;
+        let notes = Notes::new();
+        if let Some(notes) = notes {
+            notes.question(framer.rest());
+        }
         Ok(Client {
             program,
             shell,
             connection: Some(connection),
             framer,
+            notes,
             subversion: greeting.number("pmi_subversion").unwrap_or(1),
             finalized: false,
             gone: false,
@@ -82,11 +90,44 @@ impl Client {
             return;
         };
         let mut buffer = [0; 65536];
-        match patient::read(connection, &mut buffer) {
+        // Taken when it is noted: a standby then finds it here or there.
+        let there = patient::patiently(|| connection.peek(&mut buffer));
+        if let (Some(notes), Ok(count)) = (self.notes, &there) {
+            notes.question(&buffer[..*count]);
+        }
+        let taken = there.and_then(|count| {
+            patient::read_exact(connection, &mut buffer[..count])?;
+            Ok(count)
+        });
+        match taken {
             // The program's children may hold the connection open, and it may close it: only its end counts.
             Ok(0) | Err(_) => self.connection = None,
             Ok(count) => self.framer.push(&buffer[..count]),
         }
+    }
+
+    /// In a standby that takes the agent's place: the program's last question, and whether it has its answer. Incomplete, it is
+    /// heard to its end as any other is.
+    pub fn recover(&mut self) -> Option<(Message, bool)> {
+        let (noted, answered) = self.notes?.last();
+        self.framer = Framer::default();
+        self.framer.push(noted);
+        // What was noted and not taken is there twice. No other question can be there: this one has no answer yet.
+        let mut buffer = [0; 65536];
+        if let Some(connection) = self.connection.as_mut().filter(|_| !answered) {
+            let _ = connection.set_nonblocking(true);
+            let there = connection.peek(&mut buffer).unwrap_or(0);
+            if there > 0 && noted.ends_with(&buffer[..there]) {
+                let _ = patient::read_exact(connection, &mut buffer[..there]);
+            }
+            let _ = connection.set_nonblocking(false);
+        }
+        self.next().map(|message| (message, answered))
+    }
+
+    /// Whether it had children before the agent was killed.
+    pub fn had_children(&self) -> bool {
+        self.notes.is_some_and(Notes::has_launched)
     }
 
     /// The next question, if all of it is here.
@@ -114,6 +155,16 @@ impl Client {
             if patient::write_all(connection, message.bytes()).is_err() {
                 self.connection = None;
             }
+        }
+        if let Some(notes) = self.notes {
+            notes.answer();
+        }
+    }
+
+    /// It is about to be told that it has children.
+    pub fn has_children(&self) {
+        if let Some(notes) = self.notes {
+            notes.launch();
         }
     }
 

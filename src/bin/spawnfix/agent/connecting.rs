@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::launches;
 use crate::calls::Calls;
 use crate::job::{Asker, Job, Task};
 use crate::launcher::Candidate;
@@ -21,10 +22,11 @@ pub struct Connecting {
     /// How many had returned when the spawn was answered: that one is among the others.
     returned: u32,
     question: Message,
-    /// The job that answered.
-    number: usize,
+    /// The job that answered. `None`: it ended with its agent.
+    job: Option<usize>,
     purpose: String,
-    launcher: PathBuf,
+    /// What launched the children.
+    launcher: Option<PathBuf>,
     looked: Instant,
     /// Since when nobody was seen.
     nobody: Option<Instant>,
@@ -37,9 +39,23 @@ impl Connecting {
             calls,
             returned: calls.returned(),
             question,
-            number: job.task.number,
-            purpose: job.task.purpose.clone(),
-            launcher: job.launcher.clone(),
+            job: Some(job.task.number),
+            purpose: format!("job {}, {}", job.task.number, job.task.purpose),
+            launcher: Some(job.launcher.clone()),
+            looked: Instant::now(),
+            nobody: None,
+        }
+    }
+
+    /// An agent that is dead had answered this spawn, or was about to.
+    pub fn inherited(calls: &'static Calls, question: Message) -> Connecting {
+        Connecting {
+            calls,
+            returned: calls.returned(),
+            question,
+            job: None,
+            purpose: "a spawn".to_owned(),
+            launcher: None,
             looked: Instant::now(),
             nobody: None,
         }
@@ -56,7 +72,7 @@ impl Connecting {
             return false;
         }
         self.looked = Instant::now();
-        let job = all.iter().find(|job| job.task.number == self.number);
+        let job = all.iter().find(|job| Some(job.task.number) == self.job);
         let somebody = job.is_some_and(|job| !job.has_nobody(&tree::all()));
         if somebody || program.is_stopped() {
             self.nobody = None;
@@ -67,35 +83,34 @@ impl Connecting {
 
     /// The job by which a stand-in for them connects. `None`: there can't be one.
     pub fn stand_in(&self, number: usize, program: &Program) -> Option<Task> {
-        let purpose = format!("a stand-in for the children of job {}", self.number);
+        let purpose = &self.purpose;
         let (own, libmpi) = (paths::own_by_name().ok(), program.libmpi());
         // Whose call it is must be sure: it will be an error.
         let helped = (|| Some((self.calls.only_one()?, own?, libmpi?)))();
         let Some((call, own, libmpi)) = helped else {
             log::error!(
-                "job {}, {}: its children have ended, and had not connected to the program, which waits for them for ever",
-                self.number,
-                self.purpose
+                "{purpose}: the children have ended, and had not connected to the program, which waits for them for ever"
             );
             return None;
         };
         log::error!(
-            "job {}, {}: its children have ended, and had not connected to the program; the spawn fails",
-            self.number,
-            self.purpose
+            "{purpose}: the children have ended, and had not connected to the program; the spawn fails"
         );
         self.calls.fail(call);
         let question = stand_in::instead_of(&self.question, &own, &libmpi);
-        let candidate = Candidate {
-            file: self.launcher.clone(),
-            why: "which has launched the children",
+        let untried = match &self.launcher {
+            Some(file) => vec![Candidate {
+                file: file.clone(),
+                why: "which has launched the children",
+            }],
+            None => launches::look_for_launchers(program).candidates,
         };
         Some(Task {
             number,
-            purpose,
+            purpose: "a stand-in for children".to_owned(),
             of_its_own: true,
             questions: vec![(question, Asker::Agent)],
-            untried: vec![candidate].into_iter(),
+            untried: untried.into_iter(),
         })
     }
 }

@@ -45,14 +45,54 @@ impl Agent {
         // Whatever is missing: the program waits for just this, and nobody else can tell it that there is nothing.
         let signals = patient::open(Signals::new, || !program.is_gone())?;
         let client = Client::connect(program, port, shell)?;
+        let mut jobs = Jobs::new(launches);
+        jobs.find_calls(&client.program);
         Ok(Agent {
             answers: Answers::new(client.subversion),
             client,
-            jobs: Jobs::new(launches),
+            jobs,
             signals,
             parting: None,
             hung_up: None,
         })
+    }
+
+    /// Whether a standby could take this one's place: it has to see the program's end though it is no child of it.
+    pub fn can_have_standby(&self) -> bool {
+        self.client.program.end().is_some()
+    }
+
+    /// In a standby, whose agent is dead. The jobs have ended with it.
+    pub fn take_over(&mut self) {
+        let program = &self.client.program;
+        if program.is_gone() {
+            return;
+        }
+        if self.client.had_children() && !self.client.shell {
+            log::error!("the agent of process {} was killed", program.pid);
+            // As where mpiexec was killed: MPI's own rule.
+            self.client.end_program();
+            return;
+        }
+        log::error!(
+            "the agent of process {} was killed: this process takes its place; the children have ended with it",
+            program.pid
+        );
+        let Some((message, answered)) = self.client.recover() else {
+            return;
+        };
+        match Request::of(&message) {
+            Request::Spawn => {
+                self.jobs.inherit(message.clone());
+                if !answered {
+                    let failure = Request::Spawn.failure("agent_killed");
+                    self.client.answer(&failure.to(&message));
+                }
+            }
+            Request::Finalize if answered => self.client.finalized = true,
+            _ if answered => {}
+            _ => self.serve(message),
+        }
     }
 
     /// Serves until the program and its jobs have ended.

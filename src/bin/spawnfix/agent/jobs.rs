@@ -17,6 +17,7 @@ use crate::launcher::LaunchError;
 use crate::logging::Escaped;
 use crate::output::shown;
 use crate::pmi::{Message, Request};
+use crate::program::Program;
 use crate::tree;
 
 /// How long a job may take to end before it is killed. In all it may take 2 s.
@@ -54,8 +55,19 @@ impl Jobs {
         }
     }
 
+    /// Looks for what tells which calls the program is in: it is there from its first spawn on.
+    pub fn find_calls(&mut self, program: &Program) {
+        self.calls = self.calls.or_else(|| program.calls());
+    }
+
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
+    }
+
+    /// In a standby: this spawn was asked of an agent that is dead, and with it is the job. libmpi may know by now that it
+    /// failed, or wait for the children.
+    pub fn inherit(&mut self, spawn: Message) {
+        self.connecting = self.calls.map(|calls| Connecting::inherited(calls, spawn));
     }
 
     /// Whether a question waits for its answer.
@@ -164,8 +176,9 @@ impl Jobs {
                     match Request::of(&message) {
                         Request::Publish => self.published.push(message),
                         Request::Spawn => {
+                            client.has_children();
+                            self.find_calls(&client.program);
                             let job = &self.all[at];
-                            self.calls = self.calls.or_else(|| client.program.calls());
                             self.connecting =
                                 (self.calls).map(|calls| Connecting::new(calls, message, job));
                         }
@@ -384,7 +397,6 @@ mod tests {
     use crate::greeting::{Address, Greeting};
     use crate::job::mpiexec;
     use crate::launcher::Candidate;
-    use crate::program::Program;
 
     /// This process's parent, as a client, and the other end of its connection.
     fn client() -> (Client, TcpStream) {
