@@ -16,7 +16,8 @@
 //!    ([`location`]). What it does is told in src/bin/spawnfix/agent.rs. Where there is no agent, the child gives
 //!    itself a stdin that reads as closed and an open file description of its own of the terminal ([`stdio::isolate`]),
 //!    and becomes the launcher.
-//! 5. The real `MPI_Comm_spawn` returns, and the outcome is logged.
+//! 5. The real `MPI_Comm_spawn` returns, and the outcome is logged. It may have been [`in_vain`]: the agent sees by the
+//!    [`calls`] that it has to see to it that it returns at all.
 //!
 //! For an MPI that is not known, [`guard`] takes fd 0 away from the program for as long as the call lasts.
 //!

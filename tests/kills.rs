@@ -304,6 +304,11 @@ fn answered(report: &Report) -> bool {
     report.log.contains("to the program: cmd=spawn_result rc=0")
 }
 
+/// Whether libmpi and the agent have come to speak with each other.
+fn called(report: &Report) -> bool {
+    report.log.contains("the program: ")
+}
+
 fn told(report: &Report) -> bool {
     Report::lines(&report.log).any(|line| ["ERROR", "WARN"].contains(&line.level))
 }
@@ -313,14 +318,12 @@ fn wrong(case: &Case, outcome: &Outcome) -> Option<String> {
     let (end, report) = (outcome.end?, &outcome.report);
     match end {
         End::Lived => None,
+        // It ended before it could do anything.
+        End::Error | End::Hung if case.victim == Victim::Launched && !called(report) => None,
         End::Error if told(report) => None,
         End::Error => Some("an MPI error without a message".to_owned()),
         // MPI's own rule: who aborts, aborts all.
         End::Signal(libc::SIGKILL) if !case.shell => None,
-        // The agent had not called libmpi.
-        End::Hung if case.victim == Victim::Launched && !report.log.contains("the program: ") => {
-            None
-        }
         // libmpi and the first child were about to know each other.
         End::Signal(_) | End::Exit(_) | End::Waited if answered(report) => None,
         _ => Some(end.to_string()),

@@ -12,6 +12,8 @@
 //!    its end is the program's.
 //! 4. It hears the terminal's signals in the program's place, and passes on to its jobs what they would have heard,
 //!    unless the program is a shell. The [`event_loop`] waits for all of these at once.
+//! 5. If children end while they are still [`connecting`], it has a stand-in connect. If it is killed itself, a [`standby`]
+//!    goes on in its place.
 //!
 //! For Open MPI it only gives prte or orted a stdin of its own, and becomes it.
 //!
@@ -29,7 +31,6 @@ use std::process::ExitCode;
 use self::event_loop::Agent;
 use self::handed::Handed;
 use self::launches::Launches;
-use self::standby::Role;
 use crate::exec::{Changes, execve};
 use crate::launch::Launch;
 use crate::logging;
@@ -100,11 +101,8 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     match launch {
         Launch::Mpiexec { port } => {
             let launches = Launches::new(handed.mpi, environment);
-            match Agent::connect(program, port, shell.is_some(), launches) {
-                Ok(agent) => {
-                    live(agent);
-                    ExitCode::SUCCESS
-                }
+            match Agent::live(program, port, shell.is_some(), launches) {
+                Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     log::error!("the program can't be reached: {error}");
                     ExitCode::FAILURE
@@ -117,25 +115,6 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
             }
             become_launcher(&handed, &environment)
         }
-    }
-}
-
-/// One life of the agent; if it is killed, its standby's.
-fn live(mut agent: Agent) {
-    let role = agent.can_have_standby().then(standby::fork).transpose();
-    if let Err(error) = &role {
-        log::debug!("there is no standby: {error}");
-    }
-    match role.ok().flatten() {
-        Some(Role::Agent(standby)) => {
-            agent.run();
-            standby.dismiss();
-        }
-        Some(Role::Successor) => {
-            agent.take_over();
-            agent.run();
-        }
-        None => agent.run(),
     }
 }
 

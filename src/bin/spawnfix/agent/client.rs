@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::process::{Signal, kill_process, kill_process_group};
 
-use super::standby::Notes;
+use super::standby::{self, Notes, Role};
 use crate::hosts;
 use crate::logging::Escaped;
 use crate::patient;
@@ -22,6 +22,8 @@ pub struct Client {
     framer: Framer,
     /// What a standby has to know.
     notes: Option<&'static Notes>,
+    /// How many bytes were sent on the connection before the standby was forked, if that can be known.
+    sent_before: Option<u64>,
     /// PMI's subversion, as the program's libmpi speaks it.
     pub subversion: u32,
     /// It has called MPI_Finalize.
@@ -31,27 +33,60 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the program, and greets it.
+    /// Connects to the program, forks a standby if there is to be one, and greets the program. In the standby, this returns when
+    /// it is to take the agent's place.
     ///
     /// # Errors
     /// It does not wait at this port, or is gone.
-    pub fn connect(program: Program, port: u16, shell: bool) -> io::Result<Client> {
+    pub fn connect(
+        program: Program,
+        port: u16,
+        shell: bool,
+        with_standby: bool,
+    ) -> io::Result<(Client, Option<Role>)> {
         // Whatever is missing: the program waits for just this, and nobody else can tell it that there is nothing.
-        let mut connection = patient::open(
+        let connection = patient::open(
             || TcpStream::connect((Ipv4Addr::LOCALHOST, port)),
             || !program.is_gone(),
         )?;
         let _ = connection.set_nodelay(true);
-        patient::write_all(&mut connection, b"cmd=singinit authtype=none\n")?;
-        let mut framer = Framer::default();
+        // A standby has to see the program's end though it is no child of it.
+        let sees_end = program.end().filter(|_| with_standby);
+        let notes = sees_end.and_then(|_| Notes::new());
+        let sent_before = standby::sent(&connection);
+        let role = notes.and_then(|_| standby::fork().ok());
+        let mut client = Client {
+            program,
+            shell,
+            connection: Some(connection),
+            framer: Framer::default(),
+            notes,
+            sent_before,
+            subversion: 1,
+            finalized: false,
+            gone: false,
+        };
+        if !matches!(role, Some(Role::Successor)) {
+            client.greet()?;
+        }
+        Ok((client, role))
+    }
+
+    fn greet(&mut self) -> io::Result<()> {
+        let connection = self
+            .connection
+            .as_mut()
+            .ok_or(io::ErrorKind::NotConnected)?;
+        let _ = connection.set_nodelay(true);
+        patient::write_all(connection, b"cmd=singinit authtype=none\n")?;
         let mut buffer = [0; 1024];
         let greeting = loop {
-            if let Some(message) = framer.next().map_err(|_| io::ErrorKind::InvalidData)? {
+            if let Some(message) = (self.framer.next()).map_err(|_| io::ErrorKind::InvalidData)? {
                 break message;
             }
-            match patient::read(&mut connection, &mut buffer)? {
+            match patient::read(connection, &mut buffer)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => framer.push(&buffer[..count]),
+                count => self.framer.push(&buffer[..count]),
             }
         };
         // libmpi takes it for the name of its process group, which no other may have.
@@ -62,21 +97,13 @@ impl Client {
             .unwrap_or_default()
             .as_micros();
         let info = format!("cmd=singinit_info versionok=yes stdio=no kvsname={name}_{time:x}\n");
-        patient::write_all(&mut connection, info.as_bytes())?;
-        let notes = Notes::new();
-        if let Some(notes) = notes {
-            notes.question(framer.rest());
+        self.send(info.as_bytes(), false)?;
+        self.subversion = greeting.number("pmi_subversion").unwrap_or(1);
+        if let Some(notes) = self.notes {
+            notes.question(self.framer.rest());
+            notes.greet(self.subversion);
         }
-        Ok(Client {
-            program,
-            shell,
-            connection: Some(connection),
-            framer,
-            notes,
-            subversion: greeting.number("pmi_subversion").unwrap_or(1),
-            finalized: false,
-            gone: false,
-        })
+        Ok(())
     }
 
     /// Readable when libmpi has said something, or has hung up.
@@ -106,11 +133,19 @@ impl Client {
         }
     }
 
-    /// In a standby that takes the agent's place: the program's last question, and whether it has its answer. Incomplete, it is
-    /// heard to its end as any other is.
+    /// In a standby that takes the agent's place: the program's last question, and whether it has its answer. One that is
+    /// incomplete is heard to its end as any other is.
     pub fn recover(&mut self) -> Option<(Message, bool)> {
-        let (noted, answered) = self.notes?.last();
-        self.framer = Framer::default();
+        let notes = self.notes?;
+        let Some(subversion) = notes.subversion() else {
+            // The agent was about to greet it.
+            self.answer(&Message::line("cmd=launch_failed rc=1"));
+            return None;
+        };
+        self.subversion = subversion;
+        let sent = self.connection.as_ref().and_then(standby::sent);
+        let sent = (sent.zip(self.sent_before)).map(|(now, before)| now - before);
+        let (noted, answered) = notes.last(sent);
         self.framer.push(noted);
         // What was noted and not taken is there twice. No other question can be there: this one has no answer yet.
         let mut buffer = [0; 65536];
@@ -151,14 +186,20 @@ impl Client {
     /// Answers a question, if libmpi still listens.
     pub fn answer(&mut self, message: &Message) {
         log::trace!("to the program: {}", Escaped(message.bytes()));
-        if let Some(connection) = &mut self.connection {
-            if patient::write_all(connection, message.bytes()).is_err() {
-                self.connection = None;
-            }
+        if self.send(message.bytes(), true).is_err() {
+            self.connection = None;
         }
+    }
+
+    fn send(&mut self, bytes: &[u8], answer: bool) -> io::Result<()> {
         if let Some(notes) = self.notes {
-            notes.answer();
+            notes.send(bytes.len(), answer);
         }
+        let connection = self
+            .connection
+            .as_mut()
+            .ok_or(io::ErrorKind::NotConnected)?;
+        patient::write_all(connection, bytes)
     }
 
     /// It is about to be told that it has children.

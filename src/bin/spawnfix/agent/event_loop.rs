@@ -10,6 +10,7 @@ use super::answers::Answers;
 use super::client::Client;
 use super::jobs::{GRACE, Jobs};
 use super::launches::Launches;
+use super::standby::Role;
 use crate::patient;
 use crate::pmi::{Message, Request};
 use crate::program::Program;
@@ -32,38 +33,38 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Connects to the program.
+    /// Connects to the program, serves it until it and its jobs have ended, and ends. If it is killed, its standby does all that
+    /// in its place.
     ///
     /// # Errors
-    /// It does not wait at this port, or is gone.
-    pub fn connect(
-        program: Program,
-        port: u16,
-        shell: bool,
-        launches: Launches,
-    ) -> io::Result<Agent> {
+    /// The program does not wait at this port, or is gone.
+    pub fn live(program: Program, port: u16, shell: bool, launches: Launches) -> io::Result<()> {
         // Whatever is missing: the program waits for just this, and nobody else can tell it that there is nothing.
         let signals = patient::open(Signals::new, || !program.is_gone())?;
-        let client = Client::connect(program, port, shell)?;
         let mut jobs = Jobs::new(launches);
-        jobs.find_calls(&client.program);
-        Ok(Agent {
+        // A standby can't look for them later.
+        jobs.find_calls(&program);
+        let (client, role) = Client::connect(program, port, shell, true)?;
+        let mut agent = Agent {
             answers: Answers::new(client.subversion),
             client,
             jobs,
             signals,
             parting: None,
             hung_up: None,
-        })
-    }
-
-    /// Whether a standby could take this one's place: it has to see the program's end though it is no child of it.
-    pub fn can_have_standby(&self) -> bool {
-        self.client.program.end().is_some()
+        };
+        if let Some(Role::Successor) = role {
+            agent.take_over();
+        }
+        agent.run();
+        if let Some(Role::Agent(standby)) = role {
+            standby.dismiss();
+        }
+        Ok(())
     }
 
     /// In a standby, whose agent is dead. The jobs have ended with it.
-    pub fn take_over(&mut self) {
+    fn take_over(&mut self) {
         let program = &self.client.program;
         if program.is_gone() {
             return;
@@ -78,7 +79,9 @@ impl Agent {
             "the agent of process {} was killed: this process takes its place; the children have ended with it",
             program.pid
         );
-        let Some((message, answered)) = self.client.recover() else {
+        let last = self.client.recover();
+        self.answers = Answers::new(self.client.subversion);
+        let Some((message, answered)) = last else {
             return;
         };
         match Request::of(&message) {
@@ -96,7 +99,7 @@ impl Agent {
     }
 
     /// Serves until the program and its jobs have ended.
-    pub fn run(&mut self) {
+    fn run(&mut self) {
         // What came together with the greeting is here already.
         self.serve_program();
         while !(self.client.gone && self.jobs.is_empty()) {

@@ -408,7 +408,7 @@ mod tests {
             libmpi
         });
         let program = Program::new(getppid().unwrap()).unwrap();
-        let client = Client::connect(program, port, true).unwrap();
+        let (client, _) = Client::connect(program, port, true, false).unwrap();
         (client, libmpi.join().unwrap())
     }
 

@@ -8,8 +8,11 @@ use std::cell::UnsafeCell;
 use std::ffi::CStr;
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
+use std::net::TcpStream;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::patient;
 
@@ -20,7 +23,11 @@ const ROOM: usize = 1 << 20;
 pub struct Notes {
     /// How many bytes there are of the last question; more than [`ROOM`]: it is not there.
     length: AtomicUsize,
+    /// It is answered as soon as so many bytes as in `sent` have gone to the program.
     answered: AtomicBool,
+    sent: AtomicU64,
+    /// PMI's, and 1: not 0 since the program was greeted.
+    subversion: AtomicU32,
     /// Children were launched.
     launched: AtomicBool,
     bytes: UnsafeCell<[u8; ROOM]>,
@@ -60,9 +67,21 @@ impl Notes {
         self.length.store(end, Ordering::SeqCst);
     }
 
-    /// The question is answered.
-    pub fn answer(&self) {
-        self.answered.store(true, Ordering::SeqCst);
+    /// So many bytes are about to go to the program; whether they answer its question.
+    pub fn send(&self, count: usize, answer: bool) {
+        self.sent.fetch_add(count as u64, Ordering::SeqCst);
+        self.answered.fetch_or(answer, Ordering::SeqCst);
+    }
+
+    /// The program is greeted, and speaks this subversion of PMI.
+    pub fn greet(&self, subversion: u32) {
+        self.subversion
+            .store(subversion.saturating_add(1), Ordering::SeqCst);
+    }
+
+    /// The subversion, if the program is greeted.
+    pub fn subversion(&self) -> Option<u32> {
+        self.subversion.load(Ordering::SeqCst).checked_sub(1)
     }
 
     /// Children are there.
@@ -75,14 +94,38 @@ impl Notes {
         self.launched.load(Ordering::SeqCst)
     }
 
-    /// The last question, as far as it was noted, and whether it was answered.
-    pub fn last(&self) -> (&[u8], bool) {
+    /// The last question, as far as it was noted, and whether it was answered, if so many bytes have gone to the program.
+    pub fn last(&self, sent: Option<u64>) -> (&[u8], bool) {
         let length = self.length.load(Ordering::SeqCst);
         let length = if length > ROOM { 0 } else { length };
         // SAFETY: within the array, and filled so far; nobody writes there now.
         let bytes = unsafe { std::slice::from_raw_parts(self.bytes.get().cast(), length) };
-        (bytes, self.answered.load(Ordering::SeqCst))
+        let went = sent.is_none_or(|sent| sent >= self.sent.load(Ordering::SeqCst));
+        (bytes, went && self.answered.load(Ordering::SeqCst))
     }
+}
+
+/// How many bytes were ever sent on this connection, by all that have it; a SYN may count. `None`: the kernel does not tell.
+#[cfg(target_os = "linux")]
+pub fn sent(connection: &TcpStream) -> Option<u64> {
+    /// tcpi_bytes_acked's place in struct tcp_info of linux/tcp.h: since Linux 4.1.
+    const ACKED: std::ops::Range<usize> = 120..128;
+    let mut info = [0_u8; 256];
+    let mut size = info.len() as libc::socklen_t;
+    let mut waiting: libc::c_int = 0;
+    let fd = connection.as_raw_fd();
+    // SAFETY: `info` has the size that is told, SIOCOUTQ fills an int.
+    let told = unsafe {
+        let info = info.as_mut_ptr().cast();
+        libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info, &mut size) == 0
+            && libc::ioctl(fd, libc::TIOCOUTQ, &raw mut waiting) == 0
+    };
+    let acked = u64::from_ne_bytes(info[ACKED].try_into().ok()?);
+    (told && size as usize >= ACKED.end).then(|| acked + waiting.unsigned_abs() as u64)
+}
+#[cfg(not(target_os = "linux"))]
+pub fn sent(_: &TcpStream) -> Option<u64> {
+    None
 }
 
 /// The agent's end of the line to its standby.
