@@ -16,7 +16,7 @@ const BOUND_ON_CALL: &str = "
     __errno_location __register_atfork _exit abort accept access bcmp bind
     calloc clock_nanosleep close closedir connect dirfd dl_iterate_phdr dladdr dlclose dlopen dlsym
     dup dup2 eventfd execve fchdir fcntl fork free ftruncate getcwd getenv geteuid getpgid getpgrp
-    getpid getppid getrandom getsockname getsockopt getuid ioctl isatty kill listen lseek64 malloc
+    getpid getppid getrandom getrlimit getsockname getsockopt getuid ioctl isatty kill listen lseek64 malloc
     memchr memcmp memmove memrchr memset mmap mmap64 mprotect munmap nanosleep open open64 opendir pause
     pipe pipe2 poll posix_memalign ppoll prctl pthread_attr_destroy pthread_attr_getguardsize pthread_attr_getstack
     pthread_attr_init pthread_attr_setstacksize pthread_create pthread_detach pthread_getattr_np pthread_join

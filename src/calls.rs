@@ -7,6 +7,10 @@
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// How many descriptors are left to the program: libmpi needs four for a spawn.
+#[cfg(target_os = "linux")]
+const ROOM: libc::rlim_t = 16;
+
 /// The page. It begins as zeroes.
 #[repr(C)]
 #[derive(Default)]
@@ -25,17 +29,21 @@ impl Calls {
     /// What the program's descriptor of it leads to, in /proc.
     pub const LINK: &[u8] = b"/memfd:spawnfix (deleted)";
 
-    /// A page of this process's, and the descriptor by which the agent finds it. `None`: there is no such thing here.
+    /// A page of this process's, and the descriptor by which the agent finds it. `None`: there is no such thing here, or the
+    /// process may soon have no descriptor left for libmpi.
     pub fn create() -> Option<(&'static Calls, RawFd)> {
         #[cfg(target_os = "linux")]
         // SAFETY: a C string and an integer; the C library's memfd_create is newer than what may be asked of it. Nobody else
-        // knows of the descriptor.
+        // knows of the descriptor. All zeroes is a rlimit.
         unsafe {
             let name = c"spawnfix".as_ptr();
             let fd = libc::syscall(libc::SYS_memfd_create, name, libc::MFD_CLOEXEC);
             let fd = RawFd::try_from(fd).ok().filter(|&fd| fd >= 0)?;
-            let sized = libc::ftruncate(fd, size_of::<Calls>() as libc::off_t) == 0;
-            let calls = if sized { Calls::of(fd) } else { None };
+            let mut limit = std::mem::zeroed::<libc::rlimit>();
+            let usable = libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0
+                && fd as libc::rlim_t + ROOM < limit.rlim_cur
+                && libc::ftruncate(fd, size_of::<Calls>() as libc::off_t) == 0;
+            let calls = if usable { Calls::of(fd) } else { None };
             if calls.is_none() {
                 libc::close(fd);
             }

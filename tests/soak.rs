@@ -130,7 +130,7 @@ fn held(these: &[u32]) -> Held {
     all
 }
 
-/// The processes of the program `spawnfix` that serve this session: the agent, and a bridge where jobs are shared.
+/// The processes of the program `spawnfix` that serve this session: the agent, its standby, and a bridge where jobs are shared.
 fn spawnfixes(session: &Session) -> Vec<u32> {
     let agent = agent();
     let others = session.others().into_iter().map(|other| other.pid as u32);
@@ -139,7 +139,7 @@ fn spawnfixes(session: &Session) -> Vec<u32> {
         .collect()
 }
 
-/// What the program holds, and what its agent does, or agent and bridge: once there are no more than these processes.
+/// What the program holds, and what its agent does, standby and bridge: once there are no more than these processes.
 fn held_by(session: &Session, processes: usize) -> (Held, Held) {
     let limit = Instant::now() + SETTLING;
     loop {
@@ -310,8 +310,9 @@ fn many_spawns(mpi: Mpi, shell: &str) {
     let spawns = counts().spawns;
     let (libmpis, took) = without(mpi);
     let program = soak(mpi, spawns, true).env("SPAWNFIX_INTERACTIVE", shell);
-    // In a shell each spawn's job ends with its children; in any other program all spawns share one, and its bridge.
-    let processes = if shell == "1" { 1 } else { 2 };
+    // The agent, and its standby. In a shell each spawn's job ends with its children; in any other program all spawns share one,
+    // and its bridge.
+    let processes = if shell == "1" { 2 } else { 3 };
     let seen = type_along(program, Watch::Both(processes));
     check_cured(&seen, spawns, 1);
     let lines = seen.lines();
@@ -329,7 +330,7 @@ fn many_spawns(mpi: Mpi, shell: &str) {
     ));
     seen.report.check(
         served.processes == processes,
-        "the agent is there, and its bridge where jobs are shared",
+        "the agent is there, its standby, and a bridge where jobs are shared",
     );
     // What libmpi takes by itself varies from run to run.
     let libmpis = libmpis + libmpis / 10;

@@ -1,7 +1,7 @@
 //! The program, as the agent's client: its libmpi asks what a program asks its process manager.
 
 use std::io;
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::process::{Signal, kill_process, kill_process_group};
@@ -66,10 +66,17 @@ impl Client {
             finalized: false,
             gone: false,
         };
-        if !matches!(role, Some(Role::Successor)) {
-            client.greet()?;
+        if let Some(Role::Successor) = role {
+            return Ok((client, role));
         }
-        Ok((client, role))
+        match client.greet() {
+            Ok(()) => Ok((client, role)),
+            Err(error) => {
+                client.hang_up();
+                role.into_iter().for_each(Role::dismiss);
+                Err(error)
+            }
+        }
     }
 
     fn greet(&mut self) -> io::Result<()> {
@@ -106,6 +113,13 @@ impl Client {
         Ok(())
     }
 
+    /// Hangs up, also for the standby, who has the connection, too.
+    fn hang_up(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+
     /// Readable when libmpi has said something, or has hung up.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.connection.as_ref().map(AsFd::as_fd)
@@ -128,7 +142,7 @@ impl Client {
         });
         match taken {
             // The program's children may hold the connection open, and it may close it: only its end counts.
-            Ok(0) | Err(_) => self.connection = None,
+            Ok(0) | Err(_) => self.hang_up(),
             Ok(count) => self.framer.push(&buffer[..count]),
         }
     }
@@ -176,7 +190,7 @@ impl Client {
             }
             Err(_) => {
                 log::error!("the program sends what is no PMI");
-                self.connection = None;
+                self.hang_up();
                 self.framer = Framer::default();
                 None
             }
@@ -187,7 +201,7 @@ impl Client {
     pub fn answer(&mut self, message: &Message) {
         log::trace!("to the program: {}", Escaped(message.bytes()));
         if self.send(message.bytes(), true).is_err() {
-            self.connection = None;
+            self.hang_up();
         }
     }
 

@@ -57,9 +57,7 @@ impl Agent {
             agent.take_over();
         }
         agent.run();
-        if let Some(Role::Agent(standby)) = role {
-            standby.dismiss();
-        }
+        role.into_iter().for_each(Role::dismiss);
         Ok(())
     }
 

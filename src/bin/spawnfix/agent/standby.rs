@@ -181,9 +181,11 @@ fn wait(line: &mut UnixStream) {
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
 }
 
-impl Standby {
-    /// The agent ends, in good order: so does the standby.
-    pub fn dismiss(mut self) {
-        let _ = self.0.write_all(b"!");
+impl Role {
+    /// The agent ends, in good order: so does its standby.
+    pub fn dismiss(self) {
+        if let Role::Agent(Standby(mut line)) = self {
+            let _ = line.write_all(b"!");
+        }
     }
 }
