@@ -38,9 +38,16 @@ impl Calls {
         unsafe {
             let name = c"spawnfix".as_ptr();
             let fd = libc::syscall(libc::SYS_memfd_create, name, libc::MFD_CLOEXEC);
-            let fd = RawFd::try_from(fd).ok().filter(|&fd| fd >= 0)?;
+            let mut fd = RawFd::try_from(fd).ok().filter(|&fd| fd >= 0)?;
+            if fd <= libc::STDERR_FILENO {
+                // What is closed stays so.
+                let low = fd;
+                fd = libc::fcntl(low, libc::F_DUPFD_CLOEXEC, 3);
+                libc::close(low);
+            }
             let mut limit = std::mem::zeroed::<libc::rlimit>();
-            let usable = libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0
+            let usable = fd >= 0
+                && libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0
                 && fd as libc::rlim_t + ROOM < limit.rlim_cur
                 && libc::ftruncate(fd, size_of::<Calls>() as libc::off_t) == 0;
             let calls = if usable { Calls::of(fd) } else { None };
@@ -97,15 +104,10 @@ impl Calls {
         self.shared.store(1, Ordering::SeqCst);
     }
 
-    /// How many have returned.
-    pub fn returned(&self) -> u32 {
-        self.returned.load(Ordering::SeqCst)
-    }
-
     /// The call that the program is in. `None`: it is in none, or in several.
     pub fn only_one(&self) -> Option<u32> {
         let begun = self.begun.load(Ordering::SeqCst);
-        (begun.wrapping_sub(self.returned()) == 1).then_some(begun)
+        (begun.wrapping_sub(self.returned.load(Ordering::SeqCst)) == 1).then_some(begun)
     }
 
     /// The children of this call never came.

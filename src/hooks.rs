@@ -14,7 +14,7 @@ use crate::cancellation::Uncancelled;
 use crate::decision::{self, Facts, Guard};
 use crate::guard::{self, CallGuard};
 use crate::handover::{self, Arguments};
-use crate::in_vain::{self, Call};
+use crate::in_vain::{Call, Parting};
 use crate::launch::Launch;
 use crate::manager;
 use crate::settings::{self, GuardSetting};
@@ -141,16 +141,16 @@ macro_rules! spawn_hook {
                 log::error!("{name} was called, but no MPI library is loaded in this program");
                 return NO_MPI;
             };
-            let spawn = Spawn::begin(name);
+            // SAFETY: the caller's communicator.
+            let spawn = unsafe { Spawn::begin(name, $comm) };
             // SAFETY: the address is that of the real function, whose prototype this is: a Word has the size and
             // the registers of a handle or a pointer. The arguments are the caller's.
             let code = unsafe { std::mem::transmute::<usize, Function>(real.address())($($argument),+) };
-            let in_vain = spawn.end(code);
-            if in_vain {
+            match spawn.end(code) {
                 // SAFETY: the caller's communicator, and where libmpi has put another one.
-                return unsafe { in_vain::error($comm, $intercomm) };
+                Some(parting) => unsafe { parting.error($comm, $intercomm) },
+                None => code,
             }
-            code
         }
         #[cfg(target_vendor = "apple")]
         std::arch::global_asm!(concat!(".weak_reference _", stringify!($name)));
@@ -193,7 +193,9 @@ struct Spawn {
 }
 
 impl Spawn {
-    fn begin(name: &'static str) -> Spawn {
+    /// # Safety
+    /// `comm` must be a communicator's handle.
+    unsafe fn begin(name: &'static str, comm: Word) -> Spawn {
         let _uncancelled = Uncancelled::new();
         let guarded = catch_unwind(|| {
             let facts = Facts {
@@ -207,7 +209,10 @@ impl Spawn {
             handover::note_mpi(&facts.mpi);
             match decision.guard {
                 Guard::Call => (guard_call(name), None),
-                Guard::Launch if facts.mpi.family.is_mpich_kin() => (None, Call::begin()),
+                Guard::Launch if facts.mpi.family.is_mpich_kin() => {
+                    // SAFETY: by this function's contract.
+                    (None, unsafe { Call::begin(comm) })
+                }
                 _ => (None, None),
             }
         });
@@ -220,8 +225,8 @@ impl Spawn {
         }
     }
 
-    /// The real function has returned. Whether it was in vain: its children never came, and libmpi doesn't know.
-    fn end(self, code: c_int) -> bool {
+    /// The real function has returned. What is to be done where it was in vain: its children never came, and libmpi doesn't know.
+    fn end(self, code: c_int) -> Option<Parting> {
         let _uncancelled = Uncancelled::new();
         let milliseconds = self.started.elapsed().as_millis();
         let ended = catch_unwind(AssertUnwindSafe(|| {
@@ -234,7 +239,7 @@ impl Spawn {
                 ""
             };
             log::info!("{name}: returned {code}{success} after {milliseconds} ms{error}");
-            in_vain
+            in_vain.then(Parting::find).flatten()
         }));
         ended.unwrap_or_default()
     }

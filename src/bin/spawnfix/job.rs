@@ -41,6 +41,8 @@ pub struct Task {
     pub purpose: String,
     /// Whether the job serves this one spawn and nothing else.
     pub of_its_own: bool,
+    /// Whether it is to stand in for children of another job.
+    pub stand_in: bool,
     /// What is to be asked as soon as the bridge is there.
     pub questions: Vec<(Message, Asker)>,
     /// The mpiexecs that may still be tried, best first.

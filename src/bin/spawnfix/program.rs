@@ -1,6 +1,6 @@
 //! What the agent knows of its program.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -87,7 +87,10 @@ impl Program {
     /// Which calls it is in. `None`: its library doesn't tell, or there is no /proc.
     pub fn calls(&self) -> Option<&'static Calls> {
         let file = system::open_file(self.pid, Calls::LINK)?;
-        // SAFETY: the library in the program has given it this name.
+        if file.metadata().ok()?.len() < size_of::<Calls>() as u64 {
+            return None;
+        }
+        // SAFETY: the library in the program has given it this name; it is long enough, and the program's own.
         let calls = unsafe { Calls::of(file.as_raw_fd()) }?;
         calls.share();
         Some(calls)
@@ -100,9 +103,13 @@ impl Program {
 
     /// The file of its MPI library.
     pub fn libmpi(&self) -> Option<PathBuf> {
-        system::files(self.pid)
+        let file = system::files(self.pid)
             .into_iter()
-            .find(|file| is_libmpi(file.file_name().unwrap_or_default().as_bytes()))
+            .find(|file| is_libmpi(file.file_name().unwrap_or_default().as_bytes()))?;
+        // Behind the path of one that an update has replaced.
+        let bytes = file.as_os_str().as_bytes();
+        let bytes = bytes.strip_suffix(b" (deleted)").unwrap_or(bytes);
+        Some(PathBuf::from(OsStr::from_bytes(bytes)))
     }
 }
 

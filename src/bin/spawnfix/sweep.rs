@@ -24,8 +24,8 @@ pub fn main(pids: &[i32], dry: bool) -> ExitCode {
     };
     let mut agents: Vec<Agent> = processes::all().into_iter().filter_map(Agent::of).collect();
     let all: Vec<i32> = agents.iter().map(|agent| agent.process.pid).collect();
-    // A standby ends with its agent.
-    agents.retain(|agent| !(agent.is_standby() && all.contains(&agent.process.parent)));
+    // A standby, which ends with its agent.
+    agents.retain(|agent| !all.contains(&agent.process.parent));
     let is_agent = |pid: &&i32| agents.iter().any(|agent| agent.process.pid == **pid);
     let mut strangers = pids.iter().filter(|pid| !is_agent(pid)).peekable();
     let some = strangers.peek().is_some() || !agents.is_empty();

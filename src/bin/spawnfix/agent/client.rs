@@ -80,12 +80,11 @@ impl Client {
     }
 
     fn greet(&mut self) -> io::Result<()> {
+        self.send(b"cmd=singinit authtype=none\n", false)?;
         let connection = self
             .connection
             .as_mut()
             .ok_or(io::ErrorKind::NotConnected)?;
-        let _ = connection.set_nodelay(true);
-        patient::write_all(connection, b"cmd=singinit authtype=none\n")?;
         let mut buffer = [0; 1024];
         let greeting = loop {
             if let Some(message) = (self.framer.next()).map_err(|_| io::ErrorKind::InvalidData)? {
@@ -133,7 +132,7 @@ impl Client {
         let mut buffer = [0; 65536];
         // Taken when it is noted: a standby then finds it here or there.
         let there = patient::patiently(|| connection.peek(&mut buffer));
-        if let (Some(notes), Ok(count)) = (self.notes, &there) {
+        if let (Some(notes), Ok(count @ 1..)) = (self.notes, &there) {
             notes.question(&buffer[..*count]);
         }
         let taken = there.and_then(|count| {
@@ -172,6 +171,19 @@ impl Client {
             let _ = connection.set_nonblocking(false);
         }
         self.next().map(|message| (message, answered))
+    }
+
+    /// It has called MPI_Finalize.
+    pub fn finalizes(&mut self) {
+        self.finalized = true;
+        if let Some(notes) = self.notes {
+            notes.finalize();
+        }
+    }
+
+    /// Whether it had done so before the agent was killed.
+    pub fn had_finalized(&self) -> bool {
+        self.notes.is_some_and(Notes::has_finalized)
     }
 
     /// Whether it had children before the agent was killed.

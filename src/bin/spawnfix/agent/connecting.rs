@@ -19,8 +19,8 @@ const REST: Duration = Duration::from_millis(500);
 
 pub struct Connecting {
     calls: &'static Calls,
-    /// How many had returned when the spawn was answered: that one is among the others.
-    returned: u32,
+    /// The call that the program was in when its spawn was answered.
+    call: u32,
     question: Message,
     /// The job that answered. `None`: it ended with its agent.
     job: Option<usize>,
@@ -33,37 +33,37 @@ pub struct Connecting {
 }
 
 impl Connecting {
-    /// This job has answered this spawn.
-    pub fn new(calls: &'static Calls, question: Message, job: &Job) -> Connecting {
-        Connecting {
+    /// This job has answered this spawn. `None`: nobody can tell in which call the program is.
+    pub fn new(calls: &'static Calls, question: Message, job: &Job) -> Option<Connecting> {
+        Some(Connecting {
             calls,
-            returned: calls.returned(),
+            call: calls.only_one()?,
             question,
             job: Some(job.task.number),
             purpose: format!("job {}, {}", job.task.number, job.task.purpose),
             launcher: Some(job.launcher.clone()),
             looked: Instant::now(),
             nobody: None,
-        }
+        })
     }
 
-    /// An agent that is dead had answered this spawn, or was about to.
-    pub fn inherited(calls: &'static Calls, question: Message) -> Connecting {
-        Connecting {
+    /// An agent that is dead had answered this spawn, or was about to. `None`: the program is in no call any more.
+    pub fn inherited(calls: &'static Calls, question: Message) -> Option<Connecting> {
+        Some(Connecting {
             calls,
-            returned: calls.returned(),
+            call: calls.only_one()?,
             question,
             job: None,
             purpose: "a spawn".to_owned(),
             launcher: None,
             looked: Instant::now(),
             nobody: None,
-        }
+        })
     }
 
-    /// Whether a call has returned since, so that the program may no longer be in this one.
-    pub fn has_returned(&self) -> bool {
-        self.calls.returned() != self.returned
+    /// Whether the program has come back from that call, or is in others as well.
+    pub fn is_over(&self) -> bool {
+        self.calls.only_one() != Some(self.call)
     }
 
     /// Whether the children have ended. Some of another spawn that are in the same job hide that.
@@ -84,10 +84,8 @@ impl Connecting {
     /// The job by which a stand-in for them connects. `None`: there can't be one.
     pub fn stand_in(&self, number: usize, program: &Program) -> Option<Task> {
         let purpose = &self.purpose;
-        let (own, libmpi) = (paths::own_by_name().ok(), program.libmpi());
-        // Whose call it is must be sure: it will be an error.
-        let helped = (|| Some((self.calls.only_one()?, own?, libmpi?)))();
-        let Some((call, own, libmpi)) = helped else {
+        let files = paths::own_by_name().ok().zip(program.libmpi());
+        let Some((own, libmpi)) = files else {
             log::error!(
                 "{purpose}: the children have ended, and had not connected to the program, which waits for them for ever"
             );
@@ -96,7 +94,7 @@ impl Connecting {
         log::error!(
             "{purpose}: the children have ended, and had not connected to the program; the spawn fails"
         );
-        self.calls.fail(call);
+        self.calls.fail(self.call);
         let question = stand_in::instead_of(&self.question, &own, &libmpi);
         let untried = match &self.launcher {
             Some(file) => vec![Candidate {
@@ -109,6 +107,7 @@ impl Connecting {
             number,
             purpose: "a stand-in for children".to_owned(),
             of_its_own: true,
+            stand_in: true,
             questions: vec![(question, Asker::Agent)],
             untried: untried.into_iter(),
         })

@@ -42,7 +42,7 @@ impl Agent {
         // Whatever is missing: the program waits for just this, and nobody else can tell it that there is nothing.
         let signals = patient::open(Signals::new, || !program.is_gone())?;
         let mut jobs = Jobs::new(launches);
-        // A standby can't look for them later.
+        // At the program's next spawn there is nothing left to be found.
         jobs.find_calls(&program);
         let (client, role) = Client::connect(program, port, shell, true)?;
         let mut agent = Agent {
@@ -67,16 +67,20 @@ impl Agent {
         if program.is_gone() {
             return;
         }
-        if self.client.had_children() && !self.client.shell {
+        self.client.finalized = self.client.had_finalized();
+        if self.client.had_children() && !self.client.shell && !self.client.finalized {
             log::error!("the agent of process {} was killed", program.pid);
             // As where mpiexec was killed: MPI's own rule.
             self.client.end_program();
             return;
         }
         log::error!(
-            "the agent of process {} was killed: this process takes its place; the children have ended with it",
+            "the agent of process {} was killed: this process takes its place; what was spawned has ended with it",
             program.pid
         );
+        // What came for the agent.
+        let _ = self.signals.heard();
+        self.jobs.find_calls(&self.client.program);
         let last = self.client.recover();
         self.answers = Answers::new(self.client.subversion);
         let Some((message, answered)) = last else {
@@ -90,7 +94,6 @@ impl Agent {
                     self.client.answer(&failure.to(&message));
                 }
             }
-            Request::Finalize if answered => self.client.finalized = true,
             _ if answered => {}
             _ => self.serve(message),
         }
@@ -182,8 +185,10 @@ impl Agent {
     fn serve(&mut self, message: Message) {
         let request = Request::of(&message);
         match request {
+            // A greeting, which its agent did not live to hear.
+            _ if message.command() == b"singinit" => {}
             Request::Finalize => {
-                self.client.finalized = true;
+                self.client.finalizes();
                 self.jobs.let_serving_go();
                 self.parting = Some(Instant::now());
             }

@@ -67,7 +67,7 @@ impl Jobs {
     /// In a standby: this spawn was asked of an agent that is dead, and with it is the job. libmpi may know by now that it
     /// failed, or wait for the children.
     pub fn inherit(&mut self, spawn: Message) {
-        self.connecting = self.calls.map(|calls| Connecting::inherited(calls, spawn));
+        self.connecting = (self.calls).and_then(|calls| Connecting::inherited(calls, spawn));
     }
 
     /// Whether a question waits for its answer.
@@ -83,6 +83,9 @@ impl Jobs {
     /// Asks the job that is there for it, or starts one.
     pub fn ask(&mut self, message: Message, client: &mut Client) {
         let spawns = Request::of(&message) == Request::Spawn;
+        if spawns {
+            self.connecting = None;
+        }
         let of_its_own = client.shell && spawns;
         let mut jobs = self.all.iter_mut();
         if let Some(job) = jobs.find(|job| !of_its_own && job.can_be_asked()) {
@@ -108,6 +111,7 @@ impl Jobs {
             number: self.started,
             purpose,
             of_its_own,
+            stand_in: false,
             questions,
             untried: found.candidates.into_iter(),
         };
@@ -135,7 +139,7 @@ impl Jobs {
     fn failed(&mut self, at: usize, error: LaunchError, client: &mut Client) {
         let mut job = self.all.swap_remove(at);
         job.terminate();
-        if client.gone || self.pending.is_none() {
+        if client.gone || self.pending.is_none() && !job.task.stand_in {
             return;
         }
         launches::warn_of_next(&job.task, &job.launcher, error);
@@ -169,10 +173,8 @@ impl Jobs {
             Event::Ready => log::debug!("job {number} serves"),
             Event::NoManager => self.failed(at, LaunchError::NoManager, client),
             Event::Answer(answer) => {
-                if let Some(Pending { message, .. }) = self
-                    .pending
-                    .take_if(|pending| pending.job == number && !answer.is_failure())
-                {
+                let asked = self.pending.take_if(|pending| pending.job == number);
+                if let Some(Pending { message, .. }) = asked.filter(|_| !answer.is_failure()) {
                     match Request::of(&message) {
                         Request::Publish => self.published.push(message),
                         Request::Spawn => {
@@ -180,12 +182,11 @@ impl Jobs {
                             self.find_calls(&client.program);
                             let job = &self.all[at];
                             self.connecting =
-                                (self.calls).map(|calls| Connecting::new(calls, message, job));
+                                (self.calls).and_then(|calls| Connecting::new(calls, message, job));
                         }
                         _ => {}
                     }
                 }
-                self.pending.take_if(|pending| pending.job == number);
                 client.answer(&answer);
                 self.let_idle_go(Some(number));
             }
@@ -234,7 +235,7 @@ impl Jobs {
             self.connecting = None;
             return;
         };
-        if connecting.has_returned() {
+        if connecting.is_over() {
             self.connecting = None;
         } else if connecting.is_lost(all, &client.program) {
             let number = self.started + 1;
@@ -301,8 +302,10 @@ impl Jobs {
             .is_some_and(|pending| pending.job == job.task.number);
         self.fail_question(job.task.number, "job_ended", client);
         let well = status.success() && !job.broken || job.ending.is_some() || client.finalized;
-        if well || client.gone {
-            let level = match asked && job.ending.is_none() {
+        if well || client.gone || job.task.stand_in {
+            // The program waits for a stand-in's success, too.
+            let expected = asked || job.task.stand_in && !well && !client.gone;
+            let level = match expected && job.ending.is_none() {
                 true => log::Level::Error,
                 false => log::Level::Info,
             };
@@ -426,6 +429,7 @@ mod tests {
             number,
             purpose: "x".to_owned(),
             of_its_own: true,
+            stand_in: false,
             questions: Vec::new(),
             untried: Vec::new().into_iter(),
         };

@@ -30,6 +30,8 @@ pub struct Notes {
     subversion: AtomicU32,
     /// Children were launched.
     launched: AtomicBool,
+    /// The program has called MPI_Finalize.
+    finalized: AtomicBool,
     bytes: UnsafeCell<[u8; ROOM]>,
 }
 
@@ -89,6 +91,16 @@ impl Notes {
         self.launched.store(true, Ordering::SeqCst);
     }
 
+    /// The program has called MPI_Finalize.
+    pub fn finalize(&self) {
+        self.finalized.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it has.
+    pub fn has_finalized(&self) -> bool {
+        self.finalized.load(Ordering::SeqCst)
+    }
+
     /// Whether there were children.
     pub fn has_launched(&self) -> bool {
         self.launched.load(Ordering::SeqCst)
@@ -110,18 +122,29 @@ impl Notes {
 pub fn sent(connection: &TcpStream) -> Option<u64> {
     /// tcpi_bytes_acked's place in struct tcp_info of linux/tcp.h: since Linux 4.1.
     const ACKED: std::ops::Range<usize> = 120..128;
-    let mut info = [0_u8; 256];
-    let mut size = info.len() as libc::socklen_t;
-    let mut waiting: libc::c_int = 0;
     let fd = connection.as_raw_fd();
-    // SAFETY: `info` has the size that is told, SIOCOUTQ fills an int.
-    let told = unsafe {
-        let info = info.as_mut_ptr().cast();
-        libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info, &mut size) == 0
-            && libc::ioctl(fd, libc::TIOCOUTQ, &raw mut waiting) == 0
+    let acked = || {
+        let mut info = [0_u8; 256];
+        let mut size = info.len() as libc::socklen_t;
+        let to = info.as_mut_ptr().cast();
+        // SAFETY: `info` has the size that is told.
+        let code =
+            unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, to, &mut size) };
+        let acked = u64::from_ne_bytes(info[ACKED].try_into().ok()?);
+        (code == 0 && size as usize >= ACKED.end).then_some(acked)
     };
-    let acked = u64::from_ne_bytes(info[ACKED].try_into().ok()?);
-    (told && size as usize >= ACKED.end).then(|| acked + waiting.unsigned_abs() as u64)
+    loop {
+        let mut waiting: libc::c_int = 0;
+        let before = acked()?;
+        // SAFETY: SIOCOUTQ fills an int.
+        if unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut waiting) } != 0 {
+            return None;
+        }
+        // Unless something went from one to the other meanwhile.
+        if acked()? == before {
+            return Some(before + u64::from(waiting.unsigned_abs()));
+        }
+    }
 }
 #[cfg(not(target_os = "linux"))]
 pub fn sent(_: &TcpStream) -> Option<u64> {
