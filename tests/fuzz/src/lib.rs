@@ -4,6 +4,8 @@
 
 #[path = "../../../src/bin/spawnfix/binary.rs"]
 pub mod binary;
+#[path = "../../../src/calls.rs"]
+mod calls;
 #[path = "../../../src/bin/spawnfix/command_line.rs"]
 mod command_line;
 #[path = "../../../src/environment.rs"]

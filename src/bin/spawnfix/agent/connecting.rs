@@ -36,14 +36,10 @@ impl Connecting {
     /// This job has answered this spawn. `None`: nobody can tell in which call the program is.
     pub fn new(calls: &'static Calls, question: Message, job: &Job) -> Option<Connecting> {
         Some(Connecting {
-            calls,
-            call: calls.only_one()?,
-            question,
             job: Some(job.task.number),
             purpose: format!("job {}, {}", job.task.number, job.task.purpose),
             launcher: Some(job.launcher.clone()),
-            looked: Instant::now(),
-            nobody: None,
+            ..Connecting::inherited(calls, question)?
         })
     }
 
