@@ -52,7 +52,7 @@ impl Desk {
     fn act(&mut self, line: &str, fact: &str, times: usize) {
         self.shell.type_on(line);
         self.shell
-            .reported_within(Duration::from_secs(15), fact, times);
+            .reported_within(Duration::from_secs(45), fact, times);
     }
 
     fn spawn(&mut self) {

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::session::patience;
 use super::{Mpi, Program, Report, Session, join, lock, skip};
 
 /// From key to key.
@@ -279,7 +280,8 @@ impl IPython {
 
     /// Waits for its end, which is not far.
     pub fn finish(mut self) -> Report {
-        self.session.deadline = self.session.deadline.min(Instant::now() + LEAVING);
+        let limit = Instant::now() + patience(self.session.library, LEAVING);
+        self.session.deadline = self.session.deadline.min(limit);
         let mut report = self.session.finish();
         report.output = plain(&report.output);
         report

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use pty_process::blocking as pty;
 use tempfile::TempDir;
 
-use super::session::{Keyboard, MARK, Output};
+use super::session::{Keyboard, MARK, Output, patience};
 use super::{Mpi, Report, Session, app, library, lock, path_behind};
 
-/// How long a program may take, unless its test says otherwise. Generous: it is only waited for where something is wrong.
+/// How long a program may take, unless its test says otherwise: [`patience`] makes more of it.
 const DEADLINE: Duration = Duration::from_secs(40);
 
 /// What a program has on fd 0.
@@ -253,7 +253,7 @@ impl Program {
             self.mpi.map_or("no MPI", |mpi| mpi.name),
             if self.library { "with" } else { "without" }
         );
-        let deadline = Instant::now() + self.deadline;
+        let deadline = Instant::now() + patience(self.library, self.deadline);
         Session {
             story,
             library: self.library,

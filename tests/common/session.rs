@@ -23,6 +23,12 @@ const SOON: Duration = Duration::from_secs(1);
 /// How long the launcher and the children may outlive the program.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// A limit on the time that something takes. With the library it is only reached where something is wrong, and a machine may
+/// be slow. Without it, it is what a hang is known by, and each such test waits for it.
+pub fn patience(library: bool, limit: Duration) -> Duration {
+    limit * if library { 3 } else { 1 }
+}
+
 /// A process that a program started.
 #[derive(Clone, Debug)]
 pub struct Process {
@@ -208,7 +214,8 @@ impl Session {
         } else {
             None
         };
-        let linger = Instant::now() + if ended { LINGER } else { Duration::ZERO };
+        let linger = if ended { LINGER } else { Duration::ZERO };
+        let linger = Instant::now() + patience(self.library, linger);
         let mut left = self.others();
         while !left.is_empty() && Instant::now() < linger {
             thread::sleep(Duration::from_millis(5));
