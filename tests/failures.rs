@@ -12,7 +12,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::thread;
 
 use common::ipython::{self, IPython};
 use common::*;
@@ -169,25 +168,13 @@ fn good_path(mpi: Mpi) -> String {
     format!("{}:{path}", mpi.prefix().join("bin").display())
 }
 
-/// Tells each of these stories at the same time: mostly they wait.
-#[track_caller]
+/// Tells each of these stories, many at a time: mostly they wait.
 fn at_once<T: Sync>(cases: &[T], story: impl Fn(&T) + Sync) {
-    thread::scope(|scope| {
-        for case in cases {
-            scope.spawn(|| story(case));
-        }
-    });
+    several(24, cases, story);
 }
 
 fn that_are_here(mpis: &[Mpi]) -> Vec<Mpi> {
     mpis.iter().copied().filter(Mpi::is_here).collect()
-}
-
-/// Each of one with each of the other.
-fn pairs<A: Copy, B: Copy>(some: &[A], others: &[B]) -> Vec<(A, B)> {
-    some.iter()
-        .flat_map(|a| others.iter().map(|b| (*a, *b)))
-        .collect()
 }
 
 /// Who reported this, and what.

@@ -336,52 +336,45 @@ fn steps(whom: Whom, trace: &str) -> Vec<Step> {
 
 /// Runs all of them, several at a time; says what came of each kind, and fails if one went wrong.
 fn run_all(title: &str, cases: &[Case]) {
-    let next = AtomicUsize::new(0);
     let missed = AtomicUsize::new(0);
     let table: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
     let wrong = Mutex::new(Vec::new());
     let longest = Mutex::new((Duration::ZERO, Duration::ZERO));
     let since = Instant::now();
-    thread::scope(|scope| {
-        for _ in 0..AT_A_TIME {
-            scope.spawn(|| {
-                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = case.run();
-                    let judged = judge(&outcome.report, outcome.outlived);
-                    let word = match judged.or_else(|why| case.may_end(&outcome).ok_or(why)) {
-                        Ok(how) if outcome.was_hit() => how.to_owned(),
-                        Ok(_) => {
-                            missed.fetch_add(1, Ordering::Relaxed);
-                            "the call did not come this time".to_owned()
-                        }
-                        Err(why) => {
-                            let line = outcome
-                                .trace
-                                .lines()
-                                .rev()
-                                .find(|line| line.contains("INJECTED"));
-                            let text = format!(
-                                "{} {:?} {}: {why}: {}",
-                                case.mpi.name,
-                                case.whom,
-                                case.fault.as_deref().unwrap_or("no fault"),
-                                line.unwrap_or_default()
-                            );
-                            eprintln!("WRONG {text}");
-                            wrong
-                                .lock()
-                                .unwrap()
-                                .push(format!("{text}\n{}", outcome.report));
-                            format!("WRONG: {why}")
-                        }
-                    };
-                    *table.lock().unwrap().entry(word).or_default() += 1;
-                    let mut longest = longest.lock().unwrap();
-                    longest.0 = longest.0.max(outcome.took);
-                    longest.1 = longest.1.max(outcome.outlived);
-                }
-            });
-        }
+    several(AT_A_TIME, cases, |case| {
+        let outcome = case.run();
+        let judged = judge(&outcome.report, outcome.outlived);
+        let word = match judged.or_else(|why| case.may_end(&outcome).ok_or(why)) {
+            Ok(how) if outcome.was_hit() => how.to_owned(),
+            Ok(_) => {
+                missed.fetch_add(1, Ordering::Relaxed);
+                "the call did not come this time".to_owned()
+            }
+            Err(why) => {
+                let line = outcome
+                    .trace
+                    .lines()
+                    .rev()
+                    .find(|line| line.contains("INJECTED"));
+                let text = format!(
+                    "{} {:?} {}: {why}: {}",
+                    case.mpi.name,
+                    case.whom,
+                    case.fault.as_deref().unwrap_or("no fault"),
+                    line.unwrap_or_default()
+                );
+                eprintln!("WRONG {text}");
+                wrong
+                    .lock()
+                    .unwrap()
+                    .push(format!("{text}\n{}", outcome.report));
+                format!("WRONG: {why}")
+            }
+        };
+        *table.lock().unwrap().entry(word).or_default() += 1;
+        let mut longest = longest.lock().unwrap();
+        longest.0 = longest.0.max(outcome.took);
+        longest.1 = longest.1.max(outcome.outlived);
     });
     let mut text = format!("{title}: {} runs in {:.0?}\n", cases.len(), since.elapsed());
     for (word, count) in table.into_inner().unwrap() {

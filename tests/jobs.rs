@@ -362,24 +362,18 @@ fn table(seen: &[(Mpi, Vec<Vec<String>>)]) -> String {
 
 #[test]
 fn each_event_spares_whom_it_should_and_ends_the_rest() {
-    let seen = side_by_side(&JOBS, |mpi| {
-        // Most of it is waiting to see who stays.
-        let runs = thread::scope(|scope| {
-            let runs = RUNS.map(|run| {
-                let parts = STORIES.chunks(3).map(|stories| {
-                    let all = move || {
-                        let seen = stories.iter().flat_map(|events| happen(mpi, run, events));
-                        seen.collect::<Vec<_>>()
-                    };
-                    scope.spawn(all)
-                });
-                parts.collect::<Vec<_>>()
-            });
-            let all = runs.map(|parts| parts.into_iter().flat_map(outcome).collect());
-            Vec::from(all)
-        });
-        (mpi, runs)
+    let mpis: Vec<_> = that_are_here(&JOBS).collect();
+    let runs = pairs(&mpis, &RUNS);
+    // Most of it is waiting to see who stays.
+    let seen = several(16, &pairs(&runs, &STORIES), |((mpi, run), events)| {
+        happen(*mpi, *run, events)
     });
+    let seen = seen.chunks(STORIES.len()).map(|stories| stories.concat());
+    let seen: Vec<_> = seen.collect();
+    let seen = mpis
+        .into_iter()
+        .zip(seen.chunks(RUNS.len()).map(|runs| runs.to_vec()));
+    let seen: Vec<_> = seen.collect();
     let table = table(&seen);
     println!("{table}");
     fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/who-lives.md"), table).expect("it is cargo's");

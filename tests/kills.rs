@@ -352,7 +352,6 @@ type Ends = BTreeMap<End, usize>;
 
 /// Runs all of them, several at a time; says how they ended, and what went wrong where the library is.
 fn run_all(title: &str, cases: &[Case]) -> (Ends, Vec<String>) {
-    let next = AtomicUsize::new(0);
     let ends = Mutex::new(Ends::new());
     let missed = AtomicUsize::new(0);
     let proxies = AtomicUsize::new(0);
@@ -360,36 +359,30 @@ fn run_all(title: &str, cases: &[Case]) -> (Ends, Vec<String>) {
     let longest = Mutex::new(Duration::ZERO);
     let lines = Mutex::new(Vec::new());
     let since = Instant::now();
-    thread::scope(|scope| {
-        for _ in 0..AT_A_TIME {
-            scope.spawn(|| {
-                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = case.run();
-                    let line = format!("{:?}: {:?}", case.when, outcome.end);
-                    lines.lock().unwrap().push(line);
-                    match outcome.end {
-                        Some(end) => *ends.lock().unwrap().entry(end).or_default() += 1,
-                        None => _ = missed.fetch_add(1, Ordering::Relaxed),
-                    }
-                    if outcome.waiting_proxy() {
-                        proxies.fetch_add(1, Ordering::Relaxed);
-                    } else {
-                        let mut longest = longest.lock().unwrap();
-                        *longest = outcome.outlived.max(*longest);
-                    }
-                    if !case.library {
-                        continue;
-                    }
-                    if let Some(why) = harm(&outcome).or_else(|| wrong(case, &outcome)) {
-                        let text = format!("{} {:?}: {why}", case.mpi.name, case.when);
-                        eprintln!("WRONG {title}: {text}");
-                        wrongs
-                            .lock()
-                            .unwrap()
-                            .push(format!("{text}\n{}", outcome.report));
-                    }
-                }
-            });
+    several(AT_A_TIME, cases, |case| {
+        let outcome = case.run();
+        let line = format!("{:?}: {:?}", case.when, outcome.end);
+        lines.lock().unwrap().push(line);
+        match outcome.end {
+            Some(end) => *ends.lock().unwrap().entry(end).or_default() += 1,
+            None => _ = missed.fetch_add(1, Ordering::Relaxed),
+        }
+        if outcome.waiting_proxy() {
+            proxies.fetch_add(1, Ordering::Relaxed);
+        } else {
+            let mut longest = longest.lock().unwrap();
+            *longest = outcome.outlived.max(*longest);
+        }
+        if !case.library {
+            return;
+        }
+        if let Some(why) = harm(&outcome).or_else(|| wrong(case, &outcome)) {
+            let text = format!("{} {:?}: {why}", case.mpi.name, case.when);
+            eprintln!("WRONG {title}: {text}");
+            wrongs
+                .lock()
+                .unwrap()
+                .push(format!("{text}\n{}", outcome.report));
         }
     });
     let (ends, missed) = (ends.into_inner().unwrap(), missed.into_inner());

@@ -27,6 +27,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::panic;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 
@@ -120,6 +121,38 @@ pub fn outcome<R>(thread: ScopedJoinHandle<R>) -> R {
     thread
         .join()
         .unwrap_or_else(|panic| panic::resume_unwind(panic))
+}
+
+/// Does this for each of them, so many at a time, and gives what came of it, in their order.
+pub fn several<T: Sync, R: Send>(
+    at_a_time: usize,
+    cases: &[T],
+    act: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(case) = cases.get(number) else {
+                return done;
+            };
+            done.push((number, act(case)));
+        }
+    };
+    let mut done: Vec<_> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..at_a_time).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(outcome).collect()
+    });
+    done.sort_unstable_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Each of one with each of the other.
+pub fn pairs<A: Copy, B: Copy>(some: &[A], others: &[B]) -> Vec<(A, B)> {
+    some.iter()
+        .flat_map(|a| others.iter().map(|b| (*a, *b)))
+        .collect()
 }
 
 /// One word of two parts.

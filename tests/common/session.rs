@@ -241,47 +241,13 @@ impl Session {
 
     /// What it started and is alive.
     pub fn others(&self) -> Vec<Process> {
-        let mark = format!("{MARK}={}", self.mark);
-        let mut others = Vec::new();
-        for entry in fs::read_dir("/proc").expect("there is a /proc").flatten() {
-            let Some(pid) = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<i32>().ok())
-            else {
-                continue;
-            };
-            let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
-                continue;
-            };
-            // proc(5): after the command in brackets come state, ppid, pgrp, session.
-            let fields: Vec<_> = stat
-                .rsplit(')')
-                .next()
-                .unwrap_or("")
-                .split_whitespace()
-                .collect();
-            let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
-            let ours = fields
-                .get(3)
-                .is_some_and(|session| *session == self.child.id().to_string())
-                || environ
-                    .split(|byte| *byte == 0)
-                    .any(|variable| variable == mark.as_bytes());
-            if ours && pid != self.child.id() as i32 && !matches!(fields.first(), Some(&"Z" | &"X"))
-            {
-                let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-                others.push(Process {
-                    pid,
-                    stopped: fields.first() == Some(&"T"),
-                    command: String::from_utf8_lossy(&command)
-                        .replace('\0', " ")
-                        .trim_end()
-                        .to_owned(),
-                });
-            }
-        }
-        others
+        let leader = self.child.id() as i32;
+        let living = living();
+        let ours = living.iter().filter(|one| {
+            let marked = one.mark.as_ref() == Some(&self.mark);
+            (marked || one.session == leader) && one.process.pid != leader
+        });
+        ours.map(|one| one.process.clone()).collect()
     }
 
     /// Kills it, and what it started, until there is nothing left.
@@ -306,6 +272,64 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// A process, and what tells whose it is.
+struct Living {
+    process: Process,
+    session: i32,
+    mark: Option<String>,
+}
+
+/// All processes that live. One look at /proc answers everybody who asked before it began, and there is a rest after each:
+/// many sessions that watch at the same time would be most of what the machine does.
+fn living() -> Arc<Vec<Living>> {
+    const REST: Duration = Duration::from_millis(20);
+    static LAST: Mutex<Option<(Instant, Arc<Vec<Living>>)>> = Mutex::new(None);
+
+    let asked = Instant::now();
+    let mut last = lock(&LAST);
+    if let Some((began, living)) = &*last {
+        if *began >= asked {
+            return Arc::clone(living);
+        }
+        thread::sleep((*began + REST).saturating_duration_since(asked));
+    }
+    let began = Instant::now();
+    let entries = fs::read_dir("/proc").expect("there is a /proc").flatten();
+    let living = Arc::new(entries.filter_map(|entry| alive(&entry.path())).collect());
+    *last = Some((began, Arc::clone(&living)));
+    living
+}
+
+/// The process of this directory of /proc, unless it has ended.
+fn alive(of: &Path) -> Option<Living> {
+    let pid = of.file_name()?.to_str()?.parse().ok()?;
+    let stat = fs::read_to_string(of.join("stat")).ok()?;
+    // proc(5): after the command in brackets come state, ppid, pgrp, session.
+    let mut fields = stat.rsplit(')').next()?.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    let text = |name: &str| {
+        let bytes = fs::read(of.join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let environment = text("environ");
+    let mut values = environment.split('\0').filter_map(|variable| {
+        let value = variable.strip_prefix(MARK)?;
+        value.strip_prefix('=')
+    });
+    Some(Living {
+        mark: values.next().map(str::to_owned),
+        session: fields.nth(2)?.parse().ok()?,
+        process: Process {
+            pid,
+            stopped: state == "T",
+            command: text("cmdline").replace('\0', " ").trim_end().to_owned(),
+        },
+    })
 }
 
 /// Where a session's input goes.
