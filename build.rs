@@ -37,7 +37,8 @@ fn main() {
     let target = |key: &str| env::var(format!("CARGO_CFG_TARGET_{key}")).unwrap_or_default();
     if target("VENDOR") == "apple" {
         // libmpi is the program's to bring: `real!` in hooks.rs. For the unit tests' program, too. Apple's linker takes
-        // the names; zig's only takes all or nothing, so tests/macos.rs looks at what else came to be looked up like that.
+        // the names; zig's only takes all or nothing, so tests/macos.rs looks at what else came to be looked up like
+        // that.
         if links(&["-Wl,-U,_MPI_Comm_spawn"]) {
             for name in ["_MPI_Comm_spawn", "_MPI_Comm_spawn_multiple"] {
                 println!("cargo:rustc-link-arg=-Wl,-U,{name}");
@@ -83,9 +84,9 @@ fn main() {
     }
 }
 
-/// For a library that other machines get: glibc before 2.34 has dlsym and its like in libdl.so.2, later ones there as well. What
-/// libc.so.6 has them for since then would not load on the former; in all else the library needs nothing newer than 2.17.
-/// Who builds for this machine alone does without, as one library more costs each process a little.
+/// For a library that other machines get: glibc before 2.34 has dlsym and its like in libdl.so.2, later ones there as
+/// well. What libc.so.6 has them for since then would not load on the former; in all else the library needs nothing
+/// newer than 2.17. Who builds for this machine alone does without, as one library more costs each process a little.
 fn look_up_in_libdl(arch: &str) {
     let first = match arch {
         "x86_64" => "GLIBC_2.2.5",

@@ -1,8 +1,8 @@
 //! Which calls that spawn the program is in: a page of memory that it shares with the agent.
 //!
-//! Once the process manager has told libmpi that children were launched, libmpi waits for them to connect, for ever if they
-//! ended before that. Nothing of that wait passes the agent, who alone can tell that they have ended, and who has to know
-//! that the program still waits.
+//! Once the process manager has told libmpi that children were launched, libmpi waits for them to connect, for ever if
+//! they ended before that. Nothing of that wait passes the agent, who alone can tell that they have ended, and who has
+//! to know that the program still waits.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,7 +21,8 @@ pub struct Calls {
     returned: AtomicU32,
     /// The agent's: not 0 when it sees this page, too.
     shared: AtomicU32,
-    /// The agent's: the call whose children never came, counted from 1; libmpi is told that they did, so that it returns.
+    /// The agent's: the call whose children never came, counted from 1; libmpi is told that they did, so that it
+    /// returns.
     failed: AtomicU32,
 }
 
@@ -29,12 +30,12 @@ impl Calls {
     /// What the program's descriptor of it leads to, in /proc.
     pub const LINK: &[u8] = b"/memfd:spawnfix (deleted)";
 
-    /// A page of this process's, and the descriptor by which the agent finds it. `None`: there is no such thing here, or the
-    /// process may soon have no descriptor left for libmpi.
+    /// A page of this process's, and the descriptor by which the agent finds it. `None`: there is no such thing here,
+    /// or the process may soon have no descriptor left for libmpi.
     pub fn create() -> Option<(&'static Calls, RawFd)> {
         #[cfg(target_os = "linux")]
-        // SAFETY: a C string and an integer; the C library's memfd_create is newer than what may be asked of it. Nobody else
-        // knows of the descriptor. All zeroes is a rlimit.
+        // SAFETY: a C string and an integer; the C library's memfd_create is newer than what may be asked of it. Nobody
+        // else knows of the descriptor. All zeroes is a rlimit.
         unsafe {
             let name = c"spawnfix".as_ptr();
             let fd = libc::syscall(libc::SYS_memfd_create, name, libc::MFD_CLOEXEC);

@@ -121,8 +121,8 @@ macro_rules! real {
     }};
 }
 
-/// An MPI function that spawns: exported under its name, with `Word` for whatever is a handle or a pointer. Behind it stands
-/// what a call in vain is told by.
+/// An MPI function that spawns: exported under its name, with `Word` for whatever is a handle or a pointer. Behind it
+/// stands what a call in vain is told by.
 macro_rules! spawn_hook {
     ($(#[$documentation:meta])* $name:ident($($argument:ident: $type:ty),+), $comm:ident, $intercomm:ident) => {
         $(#[$documentation])*
@@ -225,7 +225,8 @@ impl Spawn {
         }
     }
 
-    /// The real function has returned. What is to be done where it was in vain: its children never came, and libmpi doesn't know.
+    /// The real function has returned. What is to be done where it was in vain: its children never came, and libmpi
+    /// doesn't know.
     fn end(self, code: c_int) -> Option<Parting> {
         let _uncancelled = Uncancelled::new();
         let milliseconds = self.started.elapsed().as_millis();

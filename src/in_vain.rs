@@ -1,5 +1,5 @@
-//! A spawn whose children never came: the agent sees that, and lets a stand-in connect, so that libmpi returns; here it becomes
-//! an MPI error.
+//! A spawn whose children never came: the agent sees that, and lets a stand-in connect, so that libmpi returns; here it
+//! becomes an MPI error.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -65,8 +65,8 @@ impl Drop for Call {
 const ERR_SPAWN: c_int = 42;
 const ERR_SPAWN_ABI: c_int = 53;
 
-/// Whether this process is alone in this communicator. Others in it would have to part with a stand-in as well, and know
-/// nothing of it.
+/// Whether this process is alone in this communicator. Others in it would have to part with a stand-in as well, and
+/// know nothing of it.
 ///
 /// # Safety
 /// It must be a communicator's handle.
@@ -101,18 +101,19 @@ impl Parting {
         })
     }
 
-    /// Parts with the stand-in, which does the same, and raises MPI_ERR_SPAWN on the caller's communicator, as libmpi would.
-    /// The handler may end the program, or throw.
+    /// Parts with the stand-in, which does the same, and raises MPI_ERR_SPAWN on the caller's communicator, as libmpi
+    /// would. The handler may end the program, or throw.
     ///
     /// # Safety
-    /// `comm` must be the communicator's handle that the spawn was given, `intercomm` the place where it has put the new one's.
+    /// `comm` must be the communicator's handle that the spawn was given, `intercomm` the place where it has put the
+    /// new one's.
     pub unsafe fn error(&self, comm: usize, intercomm: usize) -> c_int {
         type OfComm = unsafe extern "C-unwind" fn(usize) -> c_int;
         type CallErrorHandler = unsafe extern "C-unwind" fn(usize, c_int) -> c_int;
         let code = if self.abi { ERR_SPAWN_ABI } else { ERR_SPAWN };
         let place = std::ptr::with_exposed_provenance::<c_int>(intercomm);
-        // SAFETY: the addresses are those of the functions of these names, whose prototypes these are; by this function's
-        // contract. A handle is a pointer in the standard ABI, else an int.
+        // SAFETY: the addresses are those of the functions of these names, whose prototypes these are; by this
+        // function's contract. A handle is a pointer in the standard ABI, else an int.
         unsafe {
             let children = match self.abi {
                 true => *place.cast::<usize>(),

@@ -2,9 +2,11 @@
 //!
 //! | MPI | call | source |
 //! | --- | --- | --- |
-//! | MPICH, Intel MPI, MVAPICH | `execvp("mpiexec", {"mpiexec", ["-v",] "-pmi_args", PORT, "default_interface", "default_key", PID})` | PMII_singinit in MPICH's src/pmi/src/pmi_v1.c |
+//! | MPICH, Intel MPI, MVAPICH | `execvp("mpiexec", {"mpiexec", ["-v",] "-pmi_args", PORT, "default_interface",
+//! "default_key", PID})` | PMII_singinit in MPICH's src/pmi/src/pmi_v1.c |
 //! | Open MPI 5 | `execv("/…/prte", {"prte", …, "--singleton", ID, "--keepalive", FD})` | start_dvm in ompi/dpm/dpm.c |
-//! | Open MPI 4 | `execv("/…/orted", {"orted", …, "--singleton-died-pipe", FD, …})` | fork_hnp in orte/mca/ess/singleton/ess_singleton_module.c |
+//! | Open MPI 4 | `execv("/…/orted", {"orted", …, "--singleton-died-pipe", FD, …})` | fork_hnp in
+//! orte/mca/ess/singleton/ess_singleton_module.c |
 
 /// A launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

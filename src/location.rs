@@ -45,8 +45,8 @@ pub fn own_directory(path: &mut PathBuffer) -> Option<()> {
 #[cfg(target_os = "linux")]
 fn own_file(path: &mut PathBuffer) -> Option<()> {
     let own = own_file as *const () as usize;
-    // SAFETY: the path is a C string; the descriptor was opened here, or is fd 0, which nobody in this child uses again;
-    // `chunk` has the length that is told.
+    // SAFETY: the path is a C string; the descriptor was opened here, or is fd 0, which nobody in this child uses
+    // again; `chunk` has the length that is told.
     unsafe {
         let open = || {
             libc::open(

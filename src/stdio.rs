@@ -93,8 +93,8 @@ pub fn replace_stdin() -> Result<(), c_int> {
 pub fn take_stdin() -> Result<(), c_int> {
     replace_stdin().or_else(|errno| {
         let mut ends = [-1; 2];
-        // SAFETY: fd 0 is this process's own, and is opened anew at once; pipe fills an array of two, the first of which is
-        // fd 0 then, as the lowest number that is free.
+        // SAFETY: fd 0 is this process's own, and is opened anew at once; pipe fills an array of two, the first of
+        // which is fd 0 then, as the lowest number that is free.
         unsafe {
             libc::close(libc::STDIN_FILENO);
             if replace_stdin().is_ok() {

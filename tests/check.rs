@@ -37,8 +37,8 @@ fn without_mpi() -> &'static Path {
     })
 }
 
-/// `spawnfix --check ARGUMENT…` with these directories in front on PATH and no other MPI: what it printed, and whether a
-/// spawn should work.
+/// `spawnfix --check ARGUMENT…` with these directories in front on PATH and no other MPI: what it printed, and whether
+/// a spawn should work.
 fn check(path: &[&Path], arguments: &[&OsStr]) -> (String, bool) {
     let mut check = command(wrapper());
     let path: Vec<_> = path.iter().copied().chain([without_mpi()]).collect();

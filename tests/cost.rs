@@ -227,8 +227,8 @@ fn a_thread_that_is_cancelled_while_its_spawn_fails_ends_after_it() {
 
 // --- what a program does around its spawns ---
 
-/// Whatever a program forks, vforks and executes: in a spawn, after a longjmp out of one, in other threads, and called as
-/// a launcher is.
+/// Whatever a program forks, vforks and executes: in a spawn, after a longjmp out of one, in other threads, and called
+/// as a launcher is.
 #[test]
 fn nothing_that_a_program_executes_itself_is_taken_for_a_launch() {
     let program = program("cc", "forks.c").expect("there is a C compiler");
@@ -251,8 +251,8 @@ fn nothing_that_a_program_executes_itself_is_taken_for_a_launch() {
             } else {
                 "not preloaded"
             };
-            // The call guard, for an MPI that is not known, acts in the program: what it forks meanwhile has no stdin either,
-            // and a longjmp out of the call leaves it at that.
+            // The call guard, for an MPI that is not known, acts in the program: what it forks meanwhile has no stdin
+            // either, and a longjmp out of the call leaves it at that.
             let guarded = preloaded && mpi == "Somebody's MPI 1.0";
             let mut expected = String::new();
             for (whose, in_call) in [

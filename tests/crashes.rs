@@ -16,8 +16,8 @@ const WAYS: [&str; 3] = ["segv", "abort", "exit"];
 /// Within which everything of a shell that was killed is gone.
 const SOON: Duration = Duration::from_secs(2);
 
-/// Whether the MPI notices that its single child has crashed so: 4.1's mpiexec does not mind an abort, nor an exit without
-/// MPI_Finalize.
+/// Whether the MPI notices that its single child has crashed so: 4.1's mpiexec does not mind an abort, nor an exit
+/// without MPI_Finalize.
 fn notices(mpi: Mpi, how: &str) -> bool {
     how == "segv" || mpi.name != MPICH_4_1_3.name
 }
@@ -150,9 +150,9 @@ tests! {
     someone_in_r_spawns_again_after_each_crash(Kind::R);
 }
 
-/// Runs a story that a crash ends without the library, once more if the MPI missed the crash: bare programs under MPICH 4.2
-/// have lived on after their child was told to exit without MPI_Finalize, in two of some 150 runs. Why is not known: whether
-/// the child had ended was not recorded then. Now it is, and only a child that was about to counts here.
+/// Runs a story that a crash ends without the library, once more if the MPI missed the crash: bare programs under MPICH
+/// 4.2 have lived on after their child was told to exit without MPI_Finalize, in two of some 150 runs. Why is not
+/// known: whether the child had ended was not recorded then. Now it is, and only a child that was about to counts here.
 fn seen_by(mpi: Mpi, how: &str, story: impl Fn() -> Report) -> Report {
     let report = story();
     let missed = report.count("dying") == 1 && report.count("lived") == 1;
@@ -288,8 +288,8 @@ fn script(mpi: Mpi, how: &str) {
     cured.check(cured.left.is_empty(), "nothing is left behind");
 }
 
-/// A Python in which someone spawns twice, started by another program, which keeps the terminal open at its end; and its
-/// process.
+/// A Python in which someone spawns twice, started by another program, which keeps the terminal open at its end; and
+/// its process.
 fn open_under_sh(mpi: Mpi, library: bool) -> (Desk, i32) {
     let python = format!("'{}' -q; sleep 60", mpi.bin("python").display());
     let sh = Program::new("sh").args(["-c", &python]).under(mpi);

@@ -136,7 +136,8 @@ impl Launcher {
         }
     }
 
-    /// This one is what a program under this MPI finds, and no other: its libmpi is a copy that has no mpiexec beside it.
+    /// This one is what a program under this MPI finds, and no other: its libmpi is a copy that has no mpiexec beside
+    /// it.
     fn found_by(&self, program: Program, mpi: Mpi) -> Program {
         let library = mpi.lonely();
         self.first_for(program, mpi)
@@ -320,7 +321,8 @@ tests! {
     every_bad_launcher_is_an_mpi_error_under_intel_mpi(INTEL_MPI);
 }
 
-/// The bad launcher is first on PATH, and a good one is there: behind it on PATH, or only beside the program's own libmpi.
+/// The bad launcher is first on PATH, and a good one is there: behind it on PATH, or only beside the program's own
+/// libmpi.
 #[track_caller]
 fn a_bad_mpiexec_is_passed_over(mpi: Mpi) {
     if !mpi.is_here() || !OPEN_MPI.is_here() {

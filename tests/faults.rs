@@ -1,8 +1,8 @@
-//! System calls of the forked child, the agent and the bridge fail, one at a time, or what they need is missing: the spawn
-//! works, or it is an MPI error and a message; the program reads on as if nothing had been.
+//! System calls of the forked child, the agent and the bridge fail, one at a time, or what they need is missing: the
+//! spawn works, or it is an MPI error and a message; the program reads on as if nothing had been.
 //!
-//! strace(1) injects: what is wrong is wrong in one process, once, at a known call. A run without a fault is recorded first,
-//! so that every call of it is known.
+//! strace(1) injects: what is wrong is wrong in one process, once, at a known call. A run without a fault is recorded
+//! first, so that every call of it is known.
 
 #![cfg(target_os = "linux")] // strace
 
@@ -50,8 +50,8 @@ impl Whom {
         }
     }
 
-    /// Whether the trace tells of what counts from this line on. Before main, Rust's runtime ends the process where something
-    /// fails; the last that it does is to set a stack for signals. A child's begins where strace has it.
+    /// Whether the trace tells of what counts from this line on. Before main, Rust's runtime ends the process where
+    /// something fails; the last that it does is to set a stack for signals. A child's begins where strace has it.
     fn begins(self, line: &str) -> bool {
         match self {
             Whom::Agent | Whom::Bridge => {
@@ -304,8 +304,8 @@ fn judge(report: &Report, outlived: Duration) -> Result<&'static str, String> {
     }
 }
 
-/// The calls of a run without a fault, but for those before it counts, and for the one by which std's Command hears whether
-/// its child could exec: where that fails, which it can't, Command waits for the child's end.
+/// The calls of a run without a fault, but for those before it counts, and for the one by which std's Command hears
+/// whether its child could exec: where that fails, which it can't, Command waits for the child's end.
 fn steps(whom: Whom, trace: &str) -> Vec<Step> {
     let mut counts: HashMap<&str, usize> = HashMap::new();
     let mut all = Vec::new();
@@ -406,8 +406,8 @@ fn run_all(title: &str, cases: &[Case]) {
     );
 }
 
-/// A run without a fault, under strace: it works, and tells the calls. The shortest of three: on a busy machine the agent looks
-/// at what sends no word of itself now and then, and those calls come in few runs.
+/// A run without a fault, under strace: it works, and tells the calls. The shortest of three: on a busy machine the
+/// agent looks at what sends no word of itself now and then, and those calls come in few runs.
 fn record(mpi: Mpi, whom: Whom) -> String {
     let runs = (0..3).map(|_| {
         let outcome = Case::new(mpi, whom).run();

@@ -47,7 +47,8 @@ fn interrupt_and_ask(kind: Kind, program: Program) -> Report {
     shell.leave_by(kind.way_out(true))
 }
 
-/// How many answers a story has: before Ctrl-C, after each, and after a rest, as a launcher may be slower than one answer.
+/// How many answers a story has: before Ctrl-C, after each, and after a rest, as a launcher may be slower than one
+/// answer.
 const ANSWERS: usize = 2 + TIMES;
 
 /// The same with nothing typed once there is a launcher that may take it: `story` says it all beforehand.
@@ -105,8 +106,8 @@ fn ctrl_c_spares_what_was_spawned(kind: Kind) {
             interrupt_and_ask(kind, program.env("SPAWNFIX_INTERACTIVE", "1"))
         };
         let mut report = interrupted();
-        // Open MPI 4.1's orted at times does not end after its program, where much else goes on: seen in two of three runs of
-        // all tests in a container, and never of this one alone.
+        // Open MPI 4.1's orted at times does not end after its program, where much else goes on: seen in two of three
+        // runs of all tests in a container, and never of this one alone.
         if mpi.name == OPEN_MPI_4.name && !report.left.is_empty() {
             eprintln!("AGAIN: orted has not ended\n{report}");
             report = interrupted();
@@ -116,9 +117,9 @@ fn ctrl_c_spares_what_was_spawned(kind: Kind) {
     });
 }
 
-/// What Ctrl-C does without the library: MPICH kills the shell. Intel MPI passes it on, to children that don't expect it
-/// and to the shell for a second time; soon the shell is killed too, unless it does nothing more. Open MPI's launcher
-/// says so at the second, and kills the children at the third; version 4's has a session of its own.
+/// What Ctrl-C does without the library: MPICH kills the shell. Intel MPI passes it on, to children that don't expect
+/// it and to the shell for a second time; soon the shell is killed too, unless it does nothing more. Open MPI's
+/// launcher says so at the second, and kills the children at the third; version 4's has a session of its own.
 fn ctrl_c_without(kind: Kind) {
     if !kind.is_here() {
         return;

@@ -1,10 +1,11 @@
-//! mpiexec or the agent is killed, at every step of a spawn. Whatever comes, the terminal and what was typed on it are as
-//! they were, there is no second copy, and no process is left.
+//! mpiexec or the agent is killed, at every step of a spawn. Whatever comes, the terminal and what was typed on it are
+//! as they were, there is no second copy, and no process is left.
 //!
-//! The spawn works, or it is an MPI error and a message, or a program that is no shell ends by MPI's own rule, as it does without
-//! the library. Beyond anybody's help is libmpi itself: for the moment in which it and the first child make each other's
-//! acquaintance, it may crash or wait for ever if that child is gone, and it waits for ever to be called by what was killed
-//! before it could call. Without the library the program is killed at any moment, or hangs: each test has both.
+//! The spawn works, or it is an MPI error and a message, or a program that is no shell ends by MPI's own rule, as it
+//! does without the library. Beyond anybody's help is libmpi itself: for the moment in which it and the first child
+//! make each other's acquaintance, it may crash or wait for ever if that child is gone, and it waits for ever to be
+//! called by what was killed before it could call. Without the library the program is killed at any moment, or hangs:
+//! each test has both.
 
 #![cfg(target_os = "linux")] // the test ground reads /proc
 
@@ -113,8 +114,8 @@ impl Outcome {
     }
 }
 
-/// The processes whose parent this is, but for an agent's standby. A child has a higher number than its parent, unless the
-/// numbers began again.
+/// The processes whose parent this is, but for an agent's standby. A child has a higher number than its parent, unless
+/// the numbers began again.
 fn children(parent: u32) -> Vec<u32> {
     let all = fs::read_dir("/proc").expect("there is a /proc").flatten();
     let numbers = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

@@ -1,6 +1,6 @@
-//! Workers that end before they come to their MPI_Init: a script with a slip of the pen, a program that is no MPI program, an
-//! mpiexec that is killed too early. libmpi waits for them for ever, with mpiexec before the program as well as without. Under
-//! the library the spawn is an MPI error, and the program goes on.
+//! Workers that end before they come to their MPI_Init: a script with a slip of the pen, a program that is no MPI
+//! program, an mpiexec that is killed too early. libmpi waits for them for ever, with mpiexec before the program as
+//! well as without. Under the library the spawn is an MPI error, and the program goes on.
 
 #![cfg(target_os = "linux")] // the test ground reads /proc
 

@@ -15,8 +15,8 @@ use object::read::macho::{LoadCommandVariant, MachHeader, Nlist, Section, Segmen
 
 const TARGETS: [&str; 2] = ["aarch64-apple-darwin", "x86_64-apple-darwin"];
 
-/// What dyld interposes, with what of ours, and where it looks it up to do so. The MPI functions may be missing, and may be
-/// in any library.
+/// What dyld interposes, with what of ours, and where it looks it up to do so. The MPI functions may be missing, and
+/// may be in any library.
 const TUPLES: [(&str, &str, Ordinal, bool); 4] = [
     ("_execvp", "execvp_hook", Ordinal::Library(1), false),
     ("_execv", "execv_hook", Ordinal::Library(1), false),
@@ -231,9 +231,9 @@ fn library(data: &[u8]) -> Vec<String> {
     wrong
 }
 
-/// Whether an exported name can stand in no other's way. rustc has a list for the linker, of nothing, but zig's (0.17) takes it
-/// and exports all the same what std keeps visible: a personality routine, of which each Rust library has its own, and
-/// names with a hash in them.
+/// Whether an exported name can stand in no other's way. rustc has a list for the linker, of nothing, but zig's (0.17)
+/// takes it and exports all the same what std keeps visible: a personality routine, of which each Rust library has its
+/// own, and names with a hash in them.
 fn harmless(name: &str) -> bool {
     let of_std = name
         .strip_prefix("__ZN3std")
@@ -567,8 +567,9 @@ impl Image {
         }
     }
 
-    /// Holds each page against its hash in the code directory (cs_blobs.h of Apple's xnu; all in network order). The kernel
-    /// kills a process that uses a page that isn't what was signed; on Apple's own processors all code is signed.
+    /// Holds each page against its hash in the code directory (cs_blobs.h of Apple's xnu; all in network order). The
+    /// kernel kills a process that uses a page that isn't what was signed; on Apple's own processors all code is
+    /// signed.
     fn check_pages(&mut self, signature: &[u8], data: &[u8]) {
         let word =
             |at: usize| u32::from_be_bytes(signature[at..at + 4].try_into().expect("four bytes"));

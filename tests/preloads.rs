@@ -198,8 +198,8 @@ fn snoopy_works_before_and_after_the_library() {
     });
 }
 
-/// It has an execvp of its own, which ends in execve. Ahead of the library it hides libmpi's launch, so the library is to come
-/// first, as `spawnfix` has it.
+/// It has an execvp of its own, which ends in execve. Ahead of the library it hides libmpi's launch, so the library is
+/// to come first, as `spawnfix` has it.
 #[test]
 fn fakechroot_works_after_the_library_and_hides_the_launch_before_it() {
     let Some(fakechroot) = other("libfakechroot").filter(|_| MPI.is_here()) else {
@@ -329,8 +329,8 @@ fn a_program_that_is_linked_to_bind_to_itself_is_cured() {
     type_along(Program::new(&program)).check_killed();
 }
 
-/// README says so: a libmpi that was loaded with RTLD_DEEPBIND finds the C library's execvp before ours. The same program
-/// without that flag is cured.
+/// README says so: a libmpi that was loaded with RTLD_DEEPBIND finds the C library's execvp before ours. The same
+/// program without that flag is cured.
 #[test]
 fn a_libmpi_that_is_loaded_with_deepbind_is_out_of_reach() {
     if !MPI.is_here() {

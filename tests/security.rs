@@ -495,8 +495,8 @@ fn spare_library() -> Option<PathBuf> {
     files.into_iter().find(|file| file.is_file())
 }
 
-/// What cat says of its own mappings, run by the second user with this library in place of the spare one: the log's text and
-/// what it printed. In a mount namespace of its own, which ends with it; `None`: root may have none here.
+/// What cat says of its own mappings, run by the second user with this library in place of the spare one: the log's
+/// text and what it printed. In a mount namespace of its own, which ends with it; `None`: root may have none here.
 fn second_users_cat(place: &Path, cat: &Path, spare: &Path) -> Option<(String, String)> {
     let log = place.join("log");
     let _ = fs::remove_file(&log);

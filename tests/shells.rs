@@ -21,7 +21,8 @@ fn lines() -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// How many of these were printed exactly once. Not lines of their own: what is typed ahead is echoed where the cursor is.
+/// How many of these were printed exactly once. Not lines of their own: what is typed ahead is echoed where the cursor
+/// is.
 fn printed(report: &Report) -> usize {
     lines()
         .filter(|(_, printed)| report.output.matches(printed).count() == 1)

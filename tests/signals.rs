@@ -84,8 +84,8 @@ fn check_weathered(report: &Report, how: &[&str]) {
     }
 }
 
-/// With the library it reads each line, in a shell and not. Without it, it does as well where nothing is to be cured; where
-/// there is, it is killed, and what it can do is seen of it with nothing to read.
+/// With the library it reads each line, in a shell and not. Without it, it does as well where nothing is to be cured;
+/// where there is, it is killed, and what it can do is seen of it with nothing to read.
 #[track_caller]
 fn story(how: &[&str]) {
     for mpi in that_are_here(&SICK_AND_HEALTHY) {

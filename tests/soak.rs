@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use common::*;
 
-/// What is not flat grows with each spawn: a descriptor, a zombie, a thread, or memory. An allocator takes some pages more
-/// or less.
+/// What is not flat grows with each spawn: a descriptor, a zombie, a thread, or memory. An allocator takes some pages
+/// more or less.
 const SLACK_KB: u64 = 512;
 /// From line to line.
 const LINE: Duration = Duration::from_millis(10);
@@ -130,7 +130,8 @@ fn held(these: &[u32]) -> Held {
     all
 }
 
-/// The processes of the program `spawnfix` that serve this session: the agent, its standby, and a bridge where jobs are shared.
+/// The processes of the program `spawnfix` that serve this session: the agent, its standby, and a bridge where jobs are
+/// shared.
 fn spawnfixes(session: &Session) -> Vec<u32> {
     let agent = agent();
     let others = session.others().into_iter().map(|other| other.pid as u32);
@@ -278,9 +279,9 @@ fn check_disease(mpi: Mpi) {
     }
 }
 
-/// How much the program's memory grows without the library, in KB, and how many seconds it takes. Without a stdin there is
-/// nothing that could be taken from it: it lives, and shows what libmpi itself is in need of. Found out once for each MPI, and
-/// kept in target/tmp.
+/// How much the program's memory grows without the library, in KB, and how many seconds it takes. Without a stdin there
+/// is nothing that could be taken from it: it lives, and shows what libmpi itself is in need of. Found out once for
+/// each MPI, and kept in target/tmp.
 fn without(mpi: Mpi) -> (u64, u64) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -310,8 +311,8 @@ fn many_spawns(mpi: Mpi, shell: &str) {
     let spawns = counts().spawns;
     let (libmpis, took) = without(mpi);
     let program = soak(mpi, spawns, true).env("SPAWNFIX_INTERACTIVE", shell);
-    // The agent, and its standby. In a shell each spawn's job ends with its children; in any other program all spawns share one,
-    // and its bridge.
+    // The agent, and its standby. In a shell each spawn's job ends with its children; in any other program all spawns
+    // share one, and its bridge.
     let processes = if shell == "1" { 2 } else { 3 };
     let seen = type_along(program, Watch::Both(processes));
     check_cured(&seen, spawns, 1);

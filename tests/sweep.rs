@@ -16,8 +16,8 @@ use common::installed::*;
 use common::sitting::{ALL, LEFT, NOBODY, Sitting};
 use common::*;
 
-/// `spawnfix --sweep`, of these processes only: whoever runs the tests may have jobs, and so do other tests. What it says,
-/// in order, and its exit status.
+/// `spawnfix --sweep`, of these processes only: whoever runs the tests may have jobs, and so do other tests. What it
+/// says, in order, and its exit status.
 fn sweep(options: &[&str], pids: &[i32]) -> (String, Option<i32>) {
     let pids = pids.iter().map(|pid| pid.to_string());
     let output = run(command(wrapper()).arg("--sweep").args(options).args(pids));
@@ -25,8 +25,8 @@ fn sweep(options: &[&str], pids: &[i32]) -> (String, Option<i32>) {
     (text(&output.stdout), output.status.code())
 }
 
-/// A program that is called as an agent is, and does nothing until it is ended: by its parent, or by whom it says that it
-/// serves another program.
+/// A program that is called as an agent is, and does nothing until it is ended: by its parent, or by whom it says that
+/// it serves another program.
 struct Agent(std::process::Child);
 
 impl Agent {

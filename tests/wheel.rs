@@ -50,8 +50,8 @@ fn output(command: &mut Command) -> String {
     text.into_owned()
 }
 
-/// A command in a root, as its user, in a directory of this machine's that is there under the same path. The mounts are in a
-/// namespace of their own.
+/// A command in a root, as its user, in a directory of this machine's that is there under the same path. The mounts are
+/// in a namespace of their own.
 fn inside(root: &str, directory: &Path, environment: &str, words: &[&str]) -> Vec<OsString> {
     let script = format!(
         "root=$1 directory=$2; shift 2

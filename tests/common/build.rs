@@ -44,8 +44,8 @@ impl Mpi {
     }
 }
 
-/// Runs a compiler, with `-o` added, unless what it makes is there and newer than its source. For tests/apps/SOURCE; the
-/// result is target/apps/PLACE/SOURCE without its extension.
+/// Runs a compiler, with `-o` added, unless what it makes is there and newer than its source. For tests/apps/SOURCE;
+/// the result is target/apps/PLACE/SOURCE without its extension.
 pub fn build(mut compiler: Command, source: &str, place: &str) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _one = lock(&ONE_AT_A_TIME);

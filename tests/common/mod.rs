@@ -1,12 +1,13 @@
-//! The test ground: real programs under real MPI libraries, on a terminal with someone typing, or with stdin redirected.
+//! The test ground: real programs under real MPI libraries, on a terminal with someone typing, or with stdin
+//! redirected.
 //!
-//! A [`Program`] is described, then started: it gets a session of its own on a pseudo-terminal, as the disease kills a whole
-//! process group. The [`Session`] types, waits for what the program says, and ends in a [`Report`]. When a session is
-//! dropped, whatever it started is dead: every process of its session, and every process that carries its mark in the
-//! environment, each by its process id.
+//! A [`Program`] is described, then started: it gets a session of its own on a pseudo-terminal, as the disease kills a
+//! whole process group. The [`Session`] types, waits for what the program says, and ends in a [`Report`]. When a
+//! session is dropped, whatever it started is dead: every process of its session, and every process that carries its
+//! mark in the environment, each by its process id.
 //!
-//! The program leads its session: at its end the terminal hangs up, and what a launcher prints later is lost. Where that
-//! matters, its output is a pipe ([`Program::piped`]).
+//! The program leads its session: at its end the terminal hangs up, and what a launcher prints later is lost. Where
+//! that matters, its output is a pipe ([`Program::piped`]).
 
 #![allow(dead_code, unused_imports, unused_macros)] // each test file is a crate of its own and uses a part of this
 
@@ -44,7 +45,8 @@ pub fn path_behind(dirs: &[&Path]) -> OsString {
     env::join_paths(dirs.chain(env::split_paths(&path))).expect("no directory's name has a colon")
 }
 
-/// Tests that tell one story, a line each: its name, and the story's arguments. Before them, why they wait to be asked for.
+/// Tests that tell one story, a line each: its name, and the story's arguments. Before them, why they wait to be asked
+/// for.
 macro_rules! tests {
     ($story:ident: $($name:ident($($argument:expr),*);)+) => {$(
         #[test]

@@ -79,8 +79,8 @@ impl Mpi {
         target().join("mpi").join(self.name)
     }
 
-    /// Whether it can be had here. If its wheels do not exist for this Python or machine, the test is skipped; if it was
-    /// never fetched, that is an error.
+    /// Whether it can be had here. If its wheels do not exist for this Python or machine, the test is skipped; if it
+    /// was never fetched, that is an error.
     pub fn is_here(&self) -> bool {
         let prefix = self.prefix();
         if prefix.join("complete").exists() {

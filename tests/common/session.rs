@@ -23,8 +23,8 @@ const SOON: Duration = Duration::from_secs(1);
 /// How long the launcher and the children may outlive the program.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// A limit on the time that something takes. With the library it is only reached where something is wrong, and a machine may
-/// be slow. Without it, it is what a hang is known by, and each such test waits for it.
+/// A limit on the time that something takes. With the library it is only reached where something is wrong, and a
+/// machine may be slow. Without it, it is what a hang is known by, and each such test waits for it.
 pub fn patience(library: bool, limit: Duration) -> Duration {
     limit * if library { 3 } else { 1 }
 }
@@ -102,8 +102,8 @@ impl Session {
         thread::spawn(move || pipe.write_all(&bytes));
     }
 
-    /// Ends the input: Ctrl-D at the start of a line, or the end of the pipe. Where the launcher may take the key, which
-    /// it may without the library, it is pressed until the program ends.
+    /// Ends the input: Ctrl-D at the start of a line, or the end of the pipe. Where the launcher may take the key,
+    /// which it may without the library, it is pressed until the program ends.
     pub fn end_of_input(&mut self) {
         if !matches!(self.keyboard, Keyboard::Terminal) {
             self.keyboard = Keyboard::None;
@@ -281,8 +281,8 @@ struct Living {
     mark: Option<String>,
 }
 
-/// All processes that live. One look at /proc answers everybody who asked before it began, and there is a rest after each:
-/// many sessions that watch at the same time would be most of what the machine does.
+/// All processes that live. One look at /proc answers everybody who asked before it began, and there is a rest after
+/// each: many sessions that watch at the same time would be most of what the machine does.
 fn living() -> Arc<Vec<Living>> {
     const REST: Duration = Duration::from_millis(20);
     static LAST: Mutex<Option<(Instant, Arc<Vec<Living>>)>> = Mutex::new(None);

@@ -22,8 +22,8 @@ struct Slurm {
     conf: PathBuf,
 }
 
-/// At the test process's exit: statics are not dropped. If the process is killed, the script sees the end of its stdin by
-/// itself.
+/// At the test process's exit: statics are not dropped. If the process is killed, the script sees the end of its stdin
+/// by itself.
 extern "C" fn end() {
     if let Some(mut slurm) = lock(&RUNNING).take() {
         drop(slurm.script.stdin.take());
@@ -31,7 +31,8 @@ extern "C" fn end() {
     }
 }
 
-/// The configuration of the Slurm that runs, started now if it is not. None: it can't be had here, and the test is skipped.
+/// The configuration of the Slurm that runs, started now if it is not. None: it can't be had here, and the test is
+/// skipped.
 fn conf() -> Option<PathBuf> {
     let mut running = lock(&RUNNING);
     if let Some(slurm) = &*running {

@@ -23,7 +23,8 @@ pub fn started(mpi: Mpi, app: &str, library: bool) -> Program {
     }
 }
 
-/// Someone types: before the spawn, during it, right after it while the program computes, and once the children are gone.
+/// Someone types: before the spawn, during it, right after it while the program computes, and once the children are
+/// gone.
 ///
 /// `ends`: how often a reader has to meet the end of a terminal's input until it believes it.
 pub fn type_along(program: Program, ends: usize) -> Report {

@@ -12,8 +12,8 @@
 //!    its end is the program's.
 //! 4. It hears the terminal's signals in the program's place, and passes on to its jobs what they would have heard,
 //!    unless the program is a shell. The [`event_loop`] waits for all of these at once.
-//! 5. If children end while they are still [`connecting`], it has a stand-in connect. If it is killed itself, a [`standby`]
-//!    goes on in its place.
+//! 5. If children end while they are still [`connecting`], it has a stand-in connect. If it is killed itself, a
+//!    [`standby`] goes on in its place.
 //!
 //! For Open MPI it only gives prte or orted a stdin of its own, and becomes it.
 //!
@@ -34,7 +34,7 @@ use self::launches::Launches;
 use crate::exec::{Changes, execve};
 use crate::launch::Launch;
 use crate::logging;
-use crate::output::shown;
+use crate::output::{say, shown};
 use crate::program::Program;
 use crate::settings::{InteractiveSetting, Settings};
 use crate::{preload, shell, stdio};
@@ -53,9 +53,7 @@ pub use standby::NAME as STANDBY;
 /// Runs the agent with what stands behind `--agent`.
 pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(handed) = Handed::parse(words) else {
-        eprintln!(
-            "spawnfix: --agent is how the library calls this program; a user has no use for it"
-        );
+        say("--agent is how the library calls this program; a user has no use for it");
         return ExitCode::from(2);
     };
     logging::start(

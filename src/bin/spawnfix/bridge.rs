@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::greeting::{Address, Greeting};
 use crate::hosts::host_name;
+use crate::output::say;
 use crate::patient;
 use crate::pmi::{Framer, Message};
 
@@ -40,7 +41,9 @@ pub fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::error!("the bridge to the process manager broke: {error}");
+            say(format_args!(
+                "the bridge to the process manager broke: {error}"
+            ));
             ExitCode::FAILURE
         }
     }

@@ -18,8 +18,8 @@
 //! 3. The [`bridge`] makes itself known ([`greeting`]), and passes on what agent and mpiexec say to each other.
 //!    Children are launched. [`signals`] come, and children end, which the [`tree`] of processes shows. What fails for
 //!    a moment is tried again ([`patient`]).
-//! 4. Children may end before they have connected to the program: a [`stand_in`] does in their place, if the program still is
-//!    in its call, as [`calls`] tells.
+//! 4. Children may end before they have connected to the program: a [`stand_in`] does in their place, if the program
+//!    still is in its call, as [`calls`] tells.
 //! 5. The program and its jobs end, and so does the agent.
 //!
 //! Beside these: [`check`] tells beforehand what all that would come to, by what programs and their files ([`binary`])

@@ -9,8 +9,8 @@ use std::time::Duration;
 const TRIES: usize = 3;
 const REST: Duration = Duration::from_millis(10);
 
-/// Errors that may pass. A connection that is reset says so once, and then that it has ended. EAGAIN is not among them: on a
-/// blocking socket it says that a time limit was reached.
+/// Errors that may pass. A connection that is reset says so once, and then that it has ended. EAGAIN is not among them:
+/// on a blocking socket it says that a time limit was reached.
 pub fn passes(error: &io::Error) -> bool {
     let passing = [libc::EINTR, libc::ENOMEM, libc::ENOBUFS, libc::ECONNRESET];
     error
@@ -69,7 +69,7 @@ pub fn open<T>(
                 tries += 1;
                 if tries == TRIES {
                     log::error!(
-                        "the program can't be reached: {error}; this is tried for as long as it lives"
+                        "the program can't be served: {error}; this is tried for as long as it lives"
                     );
                 }
                 thread::sleep(if tries < TRIES { REST } else { LONGER });

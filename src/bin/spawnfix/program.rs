@@ -50,8 +50,8 @@ impl Program {
         (group > 0).then(|| Pid::from_raw(group)).flatten()
     }
 
-    /// Whether it has ended, however that came. Where the kernel does not tell, this process, which it forked, then has another
-    /// parent.
+    /// Whether it has ended, however that came. Where the kernel does not tell, this process, which it forked, then has
+    /// another parent.
     pub fn is_gone(&self) -> bool {
         let Some(end) = &self.end else {
             return rustix::process::getppid() != Some(self.pid);

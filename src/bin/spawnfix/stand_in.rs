@@ -1,5 +1,5 @@
-//! The stand-in: what connects to the program in the place of children that have ended before they did. Without it libmpi
-//! waits for them for ever. The library then makes an MPI error of the call.
+//! The stand-in: what connects to the program in the place of children that have ended before they did. Without it
+//! libmpi waits for them for ever. The library then makes an MPI error of the call.
 
 use std::ffi::{CStr, CString, OsString, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -60,8 +60,8 @@ fn connect(libmpi: &OsString) -> Result<(), &'static str> {
     let (disconnect, finalize) = (find(c"PMPI_Comm_disconnect")?, find(c"PMPI_Finalize")?);
     // A handle is an int or a pointer.
     let mut parent = 0_usize;
-    // SAFETY: the addresses are those of MPI's functions, whose prototypes these are; MPI_Init takes nulls; the handle has
-    // room for either, and is what the others take.
+    // SAFETY: the addresses are those of MPI's functions, whose prototypes these are; MPI_Init takes nulls; the handle
+    // has room for either, and is what the others take.
     unsafe {
         std::mem::transmute::<*mut c_void, Init>(init)(std::ptr::null_mut(), std::ptr::null_mut());
         std::mem::transmute::<*mut c_void, OfHandle>(get_parent)(&raw mut parent);

@@ -1,4 +1,5 @@
-//! What /proc says, but for `stat`, which the crate procfs reads and takes as the kernel writes it; and the first line of a script: the first byte says which.
+//! What /proc says, but for `stat`, which the crate procfs reads and takes as the kernel writes it; and the first line
+//! of a script: the first byte says which.
 #![no_main]
 
 use std::ffi::OsStr;

@@ -33,8 +33,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the program, forks a standby if there is to be one, and greets the program. In the standby, this returns when
-    /// it is to take the agent's place.
+    /// Connects to the program, forks a standby if there is to be one, and greets the program. In the standby, this
+    /// returns when it is to take the agent's place.
     ///
     /// # Errors
     /// It does not wait at this port, or is gone.
@@ -146,8 +146,8 @@ impl Client {
         }
     }
 
-    /// In a standby that takes the agent's place: the program's last question, and whether it has its answer. One that is
-    /// incomplete is heard to its end as any other is.
+    /// In a standby that takes the agent's place: the program's last question, and whether it has its answer. One that
+    /// is incomplete is heard to its end as any other is.
     pub fn recover(&mut self) -> Option<(Message, bool)> {
         let notes = self.notes?;
         let Some(subversion) = notes.subversion() else {

@@ -11,8 +11,8 @@ use crate::pmi::Message;
 use crate::program::Program;
 use crate::{paths, stand_in, tree};
 
-/// How long nothing may be left of the children before they are taken for lost: mpiexec may not have started them yet, or
-/// the program not have got round to what they had said.
+/// How long nothing may be left of the children before they are taken for lost: mpiexec may not have started them yet,
+/// or the program not have got round to what they had said.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often they are looked for.
 const REST: Duration = Duration::from_millis(500);

@@ -1,9 +1,11 @@
 //! One life of the agent: it waits for the program, its jobs and signals, and attends to each, until all have ended.
 
 use std::io;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::answers::Answers;
@@ -33,8 +35,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Connects to the program, serves it until it and its jobs have ended, and ends. If it is killed, its standby does all that
-    /// in its place.
+    /// Connects to the program, serves it until it and its jobs have ended, and ends. If it is killed, its standby does
+    /// all that in its place.
     ///
     /// # Errors
     /// The program does not wait at this port, or is gone.
@@ -156,8 +158,10 @@ impl Agent {
             tv_sec: 0,
             tv_nsec: i64::from(TICK.subsec_nanos()),
         };
-        // Interrupted is as good as ready.
-        let _ = poll(&mut fds, look.then_some(&tick));
+        // Interrupted is as good as ready. Without memory there is nothing to do but to wait for some.
+        if poll(&mut fds, look.then_some(&tick)) == Err(Errno::NOMEM) {
+            thread::sleep(TICK);
+        }
         let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
         let heard = connection.is_some() && ready.next() == Some(true);
         let ready: Vec<Vec<bool>> = sockets

@@ -64,8 +64,8 @@ impl Jobs {
         self.all.is_empty()
     }
 
-    /// In a standby: this spawn was asked of an agent that is dead, and with it is the job. libmpi may know by now that it
-    /// failed, or wait for the children.
+    /// In a standby: this spawn was asked of an agent that is dead, and with it is the job. libmpi may know by now that
+    /// it failed, or wait for the children.
     pub fn inherit(&mut self, spawn: Message) {
         self.connecting = (self.calls).and_then(|calls| Connecting::inherited(calls, spawn));
     }

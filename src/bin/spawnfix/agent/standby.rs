@@ -1,8 +1,8 @@
 //! The standby: a process beside the agent that takes its place if that is killed, or breaks.
 //!
-//! libmpi does not outlast the end of its process manager: it crashes, or waits for ever. The standby has the connection to it,
-//! too, and does nothing for as long as the agent lives. What it has to know then, the agent keeps noted for it: the program's
-//! last question, and whether that was answered.
+//! libmpi does not outlast the end of its process manager: it crashes, or waits for ever. The standby has the
+//! connection to it, too, and does nothing for as long as the agent lives. What it has to know then, the agent keeps
+//! noted for it: the program's last question, and whether that was answered.
 
 use std::cell::UnsafeCell;
 use std::ffi::CStr;
@@ -38,7 +38,8 @@ pub struct Notes {
 impl Notes {
     /// Empty ones. `None`: there is no memory for them.
     pub fn new() -> Option<&'static Notes> {
-        // SAFETY: a new mapping, of zeroes, which a Notes may be made of; it stays for good. It takes up memory as it is filled.
+        // SAFETY: a new mapping, of zeroes, which a Notes may be made of; it stays for good. It takes up memory as it
+        // is filled.
         unsafe {
             let address = libc::mmap(
                 std::ptr::null_mut(),
@@ -106,7 +107,8 @@ impl Notes {
         self.launched.load(Ordering::SeqCst)
     }
 
-    /// The last question, as far as it was noted, and whether it was answered, if so many bytes have gone to the program.
+    /// The last question, as far as it was noted, and whether it was answered, if so many bytes have gone to the
+    /// program.
     pub fn last(&self, sent: Option<u64>) -> (&[u8], bool) {
         let length = self.length.load(Ordering::SeqCst);
         let length = if length > ROOM { 0 } else { length };
@@ -117,7 +119,8 @@ impl Notes {
     }
 }
 
-/// How many bytes were ever sent on this connection, by all that have it; a SYN may count. `None`: the kernel does not tell.
+/// How many bytes were ever sent on this connection, by all that have it; a SYN may count. `None`: the kernel does not
+/// tell.
 #[cfg(target_os = "linux")]
 pub fn sent(connection: &TcpStream) -> Option<u64> {
     /// tcpi_bytes_acked's place in struct tcp_info of linux/tcp.h: since Linux 4.1.

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::greeting::{Address, Greeting, KEY_LENGTH, LONGEST_GREETING};
@@ -13,6 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MOST_STRANGERS: usize = 256;
 /// How many may come before anything else is attended to.
 const MOST_AT_A_TIME: usize = 512;
+/// How long to rest when there is nothing to accept one with.
+const REST: Duration = Duration::from_millis(10);
 /// How many may wait to be accepted: as many as Linux allows (net.core.somaxconn). std asks for 128.
 const BACKLOG: libc::c_int = 4096;
 
@@ -91,7 +94,12 @@ impl Reception {
                     Err(_) => continue,
                 },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // It has gone already, or there are no more descriptors.
+                // No more descriptors or memory, and nobody to make room: there may be some later.
+                Err(error) if strangers.is_empty() && lacks(&error) => {
+                    thread::sleep(REST);
+                    break;
+                }
+                // The same, or it has gone already.
                 Err(_) => {
                     known = make_room(strangers, address);
                     continue;
@@ -110,6 +118,14 @@ impl Reception {
         }
         known
     }
+}
+
+/// Whether it is this host that has no more to give.
+fn lacks(error: &io::Error) -> bool {
+    let lacking = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error
+        .raw_os_error()
+        .is_some_and(|errno| lacking.contains(&errno))
 }
 
 /// Hangs up on the stranger that has been there longest without the key. It is heard a last time: it may be the bridge.
@@ -158,7 +174,9 @@ impl Stranger {
             let more = key.saturating_sub(self.said.len()).clamp(1, buffer.len());
             match self.stream.read(&mut buffer[..more]) {
                 Ok(count @ 1..) => self.said.extend_from_slice(&buffer[..count]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.waits(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock || lacks(&error) => {
+                    return self.waits();
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 _ => return Heard::Dismissed,
             }
