@@ -6,10 +6,10 @@
 //!    src/pmi/src/pmi_v1.c). The program is now its [`client`]: libmpi asks what a program asks its process manager
 //!    ([`pmi`]).
 //! 2. What one process's process manager can know by itself it [`answers`] itself: keys and values, barriers, sizes.
-//! 3. For a spawn, the size of the universe and published names it [`launches`] one of its [`jobs`]: an mpiexec
-//!    ([`launcher`]) with a bridge in it ([`job`], [`bridge`]), through which it asks that. In a shell ([`shell`]) each
-//!    spawn has a job of its own, so that one job's end is nobody else's; in any other program one job serves all, and
-//!    its end is the program's.
+//! 3. For a spawn, the size of the universe and published names it launches one of its [`jobs`], by as many [`attempts`]
+//!    as there are [`candidates`]: an mpiexec with a bridge in it ([`job`], [`bridge`]), through which it asks that. In a
+//!    shell ([`shell`]) each spawn has a job of its own, so that one job's end is nobody else's; in any other program one
+//!    job serves all, and its end is the program's.
 //! 4. It hears the terminal's signals in the program's place, and passes on to its jobs what they would have heard,
 //!    unless the program is a shell. The [`event_loop`] waits for all of these at once.
 //! 5. If children end while they are still [`connecting`], it has a stand-in connect. If it is killed itself, a
@@ -19,7 +19,7 @@
 //!
 //! [`bridge`]: crate::bridge
 //! [`job`]: crate::job
-//! [`launcher`]: crate::launcher
+//! [`candidates`]: crate::candidates
 //! [`pmi`]: crate::pmi
 //! [`shell`]: crate::shell
 
@@ -28,9 +28,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
+use self::attempts::Attempts;
 use self::event_loop::Agent;
 use self::handed::Handed;
-use self::launches::Launches;
 use crate::exec::{Changes, execve};
 use crate::launch::Launch;
 use crate::logging;
@@ -40,12 +40,12 @@ use crate::settings::{InteractiveSetting, Settings};
 use crate::{preload, shell, stdio};
 
 mod answers;
+mod attempts;
 mod client;
 mod connecting;
 mod event_loop;
 mod handed;
 mod jobs;
-mod launches;
 mod standby;
 
 pub use standby::NAME as STANDBY;
@@ -98,8 +98,8 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     }
     match launch {
         Launch::Mpiexec { port } => {
-            let launches = Launches::new(handed.mpi, environment);
-            match Agent::live(program, port, shell.is_some(), launches) {
+            let attempts = Attempts::new(handed.mpi, environment);
+            match Agent::live(program, port, shell.is_some(), attempts) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     log::error!("the program can't be reached: {error}");

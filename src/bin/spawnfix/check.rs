@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use self::ask::answer;
-use self::launchers::Launchers;
 use self::loads::{loads, told};
+use self::mpiexecs::Mpiexecs;
 use self::report::Report;
 use self::verdict::{Facts, Loads, open_mpis_launcher};
 use crate::mpi::{Family, Mpi};
@@ -18,8 +18,8 @@ use crate::stdin::Stdin;
 use crate::{binary, manager, paths, shell};
 
 pub mod ask;
-mod launchers;
 mod loads;
+mod mpiexecs;
 mod report;
 mod verdict;
 
@@ -65,21 +65,21 @@ pub fn main(words: &[OsString], settings: &[Variable], json: bool) -> ExitCode {
         }
         words => program(words, &library, &mut report),
     };
-    let launchers = Launchers::find(program.mpi.as_ref(), program.library.as_deref());
-    launchers.report(&mut report);
+    let mpiexecs = Mpiexecs::find(program.mpi.as_ref(), program.library.as_deref());
+    mpiexecs.report(&mut report);
 
     let command = words
         .first()
         .map_or("COMMAND".to_owned(), |word| shown(word).to_string());
     let steps = ["SLURM_STEP_ID", "SLURM_STEPID"];
-    let used = launchers.used.as_ref();
+    let used = mpiexecs.used.as_ref();
     let mpi = program.mpi.as_ref().or(used.map(|used| &used.mpi));
     let facts = Facts {
         command: &command,
         loads: &program.loads,
         mpi: program.mpi.as_ref(),
-        launcher: launchers.used.as_ref(),
-        better: launchers.better(program.mpi.as_ref()),
+        launcher: mpiexecs.used.as_ref(),
+        better: mpiexecs.better(program.mpi.as_ref()),
         open_mpi_launches: paths::first(open_mpis_launcher(mpi)).is_some(),
         agent,
         off: is_off(settings),

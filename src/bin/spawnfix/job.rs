@@ -11,8 +11,8 @@ use rustix::process::{Pid, Signal};
 
 use self::mpiexec::Launched;
 use self::reception::Reception;
+use crate::candidates::Candidate;
 use crate::greeting::Greeting;
-use crate::launcher::Candidate;
 use crate::logging::Escaped;
 use crate::patient;
 use crate::pmi::{Framer, Message};

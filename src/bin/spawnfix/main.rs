@@ -14,7 +14,7 @@
 //! 1. A program spawns, and what its libmpi launches becomes `spawnfix --agent` (handover.rs in the library). The agent
 //!    looks at the [`program`]: is it a [`shell`], by its [`command_line`]?
 //! 2. From then on the agent is the process manager of that one program ([`pmi`]). What such a one can't know it asks a
-//!    [`job`]: an mpiexec ([`launcher`], [`whose`]) that runs `spawnfix --bridge`, maybe on another host ([`hosts`]).
+//!    [`job`]: an mpiexec ([`candidates`], [`whose`]) that runs `spawnfix --bridge`, maybe on another host ([`hosts`]).
 //! 3. The [`bridge`] makes itself known ([`greeting`]), and passes on what agent and mpiexec say to each other.
 //!    Children are launched. [`signals`] come, and children end, which the [`tree`] of processes shows. What fails for
 //!    a moment is tried again ([`patient`]).
@@ -36,6 +36,7 @@ use output::{print, say};
 mod agent;
 mod binary;
 mod bridge;
+mod candidates;
 mod check;
 mod command_line;
 mod completions;
@@ -46,7 +47,6 @@ mod inherited;
 mod job;
 #[allow(dead_code)] // README's columns, which a test holds against it
 mod known;
-mod launcher;
 #[cfg(any(test, target_os = "macos"))]
 mod libproc;
 mod options;

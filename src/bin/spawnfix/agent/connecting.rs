@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::launches;
+use super::attempts;
 use crate::calls::Calls;
+use crate::candidates::Candidate;
 use crate::job::{Asker, Job, Task};
-use crate::launcher::Candidate;
 use crate::pmi::Message;
 use crate::program::Program;
 use crate::{paths, stand_in, tree};
@@ -97,7 +97,7 @@ impl Connecting {
                 file: file.clone(),
                 why: "which has launched the children",
             }],
-            None => launches::look_for_launchers(program).candidates,
+            None => attempts::look_for_launchers(program).candidates,
         };
         Some(Task {
             number,

@@ -9,9 +9,9 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::answers::Answers;
+use super::attempts::Attempts;
 use super::client::Client;
 use super::jobs::{GRACE, Jobs};
-use super::launches::Launches;
 use super::standby::Role;
 use crate::patient;
 use crate::pmi::{Message, Request};
@@ -40,10 +40,10 @@ impl Agent {
     ///
     /// # Errors
     /// The program does not wait at this port, or is gone.
-    pub fn live(program: Program, port: u16, shell: bool, launches: Launches) -> io::Result<()> {
+    pub fn live(program: Program, port: u16, shell: bool, attempts: Attempts) -> io::Result<()> {
         // Whatever is missing: the program waits for just this, and nobody else can tell it that there is nothing.
         let signals = patient::open(Signals::new, || !program.is_gone())?;
-        let mut jobs = Jobs::new(launches);
+        let mut jobs = Jobs::new(attempts);
         // At the program's next spawn there is nothing left to be found.
         jobs.find_calls(&program);
         let (client, role) = Client::connect(program, port, shell, true)?;

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use rustix::process::{Signal, WaitOptions};
 
+use super::attempts::{self, Attempts};
 use super::client::Client;
 use super::connecting::Connecting;
-use super::launches::{self, Launches};
 use crate::calls::Calls;
+use crate::candidates::LaunchError;
 use crate::job::{Asker, Event, Job, Task};
-use crate::launcher::LaunchError;
 use crate::logging::Escaped;
 use crate::output::shown;
 use crate::pmi::{Message, Request};
@@ -30,7 +30,7 @@ struct Pending {
 }
 
 pub struct Jobs {
-    launches: Launches,
+    attempts: Attempts,
     all: Vec<Job>,
     started: usize,
     pending: Option<Pending>,
@@ -43,9 +43,9 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    pub fn new(launches: Launches) -> Jobs {
+    pub fn new(attempts: Attempts) -> Jobs {
         Jobs {
-            launches,
+            attempts,
             all: Vec::new(),
             started: 0,
             pending: None,
@@ -106,7 +106,7 @@ impl Jobs {
         let published = self.published.iter().cloned();
         let mut questions: Vec<_> = published.map(|name| (name, Asker::Agent)).collect();
         questions.push((message, Asker::Program));
-        let found = launches::look_for_launchers(&client.program);
+        let found = attempts::look_for_launchers(&client.program);
         let task = Task {
             number: self.started,
             purpose,
@@ -121,7 +121,7 @@ impl Jobs {
     /// Starts the next mpiexec that may serve this task, or tells the program that none does.
     fn start(&mut self, task: Task, last: Option<(PathBuf, LaunchError)>, client: &mut Client) {
         let number = task.number;
-        match self.launches.next(task, last, &client.program) {
+        match self.attempts.next(task, last, &client.program) {
             Some(job) => self.all.push(job),
             None => self.fail_question(number, "no_launcher", client),
         }
@@ -142,7 +142,7 @@ impl Jobs {
         if client.gone || self.pending.is_none() && !job.task.stand_in {
             return;
         }
-        launches::warn_of_next(&job.task, &job.launcher, error);
+        attempts::warn_of_next(&job.task, &job.launcher, error);
         self.start(job.task, Some((job.launcher, error)), client);
     }
 
@@ -396,10 +396,10 @@ mod tests {
     use rustix::process::getppid;
 
     use super::*;
+    use crate::candidates::Candidate;
     use crate::exec::Changes;
     use crate::greeting::{Address, Greeting};
     use crate::job::mpiexec;
-    use crate::launcher::Candidate;
 
     /// This process's parent, as a client, and the other end of its connection.
     fn client() -> (Client, TcpStream) {
@@ -444,7 +444,7 @@ mod tests {
     #[test]
     fn a_job_that_fails_is_gone_and_the_one_behind_it_is_not() {
         let (mut client, mut libmpi) = client();
-        let mut jobs = Jobs::new(Launches::new(None, Changes::new()));
+        let mut jobs = Jobs::new(Attempts::new(None, Changes::new()));
         let (failing, address) = job(1);
         let (other, _) = job(2);
         jobs.all = vec![failing, other];

@@ -7,9 +7,9 @@ use std::process::Command;
 use rustix::process::Pid;
 
 use super::reception::Reception;
+use crate::candidates::{Candidate, LaunchError};
 use crate::exec::Changes;
 use crate::greeting::Address;
-use crate::launcher::{Candidate, LaunchError};
 use crate::output::shown;
 use crate::paths;
 

@@ -9,10 +9,10 @@ use super::report::Report;
 use super::verdict::Launcher;
 use crate::mpi::{Family, Mpi};
 use crate::output::shown;
-use crate::{launcher, paths, whose};
+use crate::{candidates, paths, whose};
 
 /// The mpiexecs: the one that a spawn will launch, and others that a user should know of.
-pub struct Launchers {
+pub struct Mpiexecs {
     pub used: Option<Launcher>,
     /// First on PATH, and another MPI's.
     passed_by: Option<Launcher>,
@@ -20,14 +20,14 @@ pub struct Launchers {
     behind: Option<Launcher>,
 }
 
-impl Launchers {
+impl Mpiexecs {
     /// By the agent's own search, for MPICH's kin. Otherwise the first on PATH.
-    pub fn find(mpi: Option<&Mpi>, libmpi: Option<&Path>) -> Launchers {
+    pub fn find(mpi: Option<&Mpi>, libmpi: Option<&Path>) -> Mpiexecs {
         let on_path = paths::find(OsStr::new("mpiexec")).unwrap_or_default();
         let kin = mpi.is_some_and(|mpi| mpi.family.is_mpich_kin());
         let searched = kin.then(|| {
             let path = std::env::var_os("PATH");
-            launcher::find(path.as_deref(), libmpi).candidates
+            candidates::find(path.as_deref(), libmpi).candidates
         });
         let used = searched.and_then(|candidates| Some(candidates.into_iter().next()?.file));
         let used = used.or_else(|| on_path.first().cloned());
@@ -49,7 +49,7 @@ impl Launchers {
         } else {
             None
         };
-        Launchers {
+        Mpiexecs {
             used,
             passed_by,
             behind,

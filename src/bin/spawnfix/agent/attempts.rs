@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::candidates::{self, Found, LaunchError, NoLauncher};
 use crate::exec::Changes;
 use crate::job::{Job, Task, mpiexec};
-use crate::launcher::{self, Found, LaunchError, NoLauncher};
 use crate::output::shown;
 use crate::program::Program;
 use crate::{hosts, paths};
 
-pub struct Launches {
+pub struct Attempts {
     /// What the program's MPI calls itself, if the library knows.
     mpi: Option<String>,
     /// What the launchers' environment has that ours has not, and the other way round.
@@ -18,9 +18,9 @@ pub struct Launches {
     told: Option<String>,
 }
 
-impl Launches {
-    pub fn new(mpi: Option<String>, environment: Changes) -> Launches {
-        Launches {
+impl Attempts {
+    pub fn new(mpi: Option<String>, environment: Changes) -> Attempts {
+        Attempts {
             mpi,
             environment,
             told: None,
@@ -75,7 +75,7 @@ impl Launches {
 /// The mpiexecs to try, and what was found that can't serve.
 pub fn look_for_launchers(program: &Program) -> Found {
     let libmpi = program.libmpi();
-    let found = launcher::find(std::env::var_os("PATH").as_deref(), libmpi.as_deref());
+    let found = candidates::find(std::env::var_os("PATH").as_deref(), libmpi.as_deref());
     for (file, why) in &found.unfit {
         log::info!("{} {why}", shown(file));
     }
