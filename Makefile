@@ -73,7 +73,7 @@ picture: build ## draw README's pictures: the demo's terminal, from a real run, 
 
 shell: build ## IPython under the library, to try by hand
 	scripts/fetch-mpi mpich-4.2.3
-	PATH="$(CURDIR)/target/mpi/mpich-4.2.3/bin:$$PATH" target/release/spawnfix ipython
+	IPYTHONDIR="$(CURDIR)/target/ipython" PATH="$(CURDIR)/target/mpi/mpich-4.2.3/bin:$$PATH" target/release/spawnfix ipython
 
 bench: build ## measure what the preload costs, beside its goals and beside others' libraries
 	scripts/fetch-mpi mpich-5.0.2 mpich-4.2.3 openmpi-5.0.11
@@ -100,6 +100,7 @@ lint: ## formatting, clippy, shellcheck, the manual page
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) check --locked --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz
 	shellcheck scripts/cross scripts/fetch-* scripts/fuzz scripts/install scripts/lint-manual scripts/benchmarks/commands.sh \
 		tests/aarch64/inside tests/cluster/three-hosts tests/slurm/one-node .ci/run
 	scripts/lint-manual scripts/spawnfix.1
