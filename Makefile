@@ -32,20 +32,20 @@ test: build ## fetch the MPI libraries into target/mpi (once), then run every te
 # Root's, as it makes hosts of namespaces: tests/cluster/three-hosts. It says what it lacks.
 test-cluster: build ## the same on three hosts, by ssh and by Slurm: namespaces of this one; root's; two minutes
 	scripts/fetch-mpi mpich-4.0.3 mpich-4.1.3 mpich-4.2.3 mpich-4.3.2 mpich-5.0.2
-	$(CARGO) test --locked --test cluster -- --ignored
+	$(CARGO) test --locked --test long cluster:: -- --ignored
 
 test-faults: build ## system calls of child, agent and bridge fail in turn, by strace; mpiexec, agent and bridge are killed at every step
 	scripts/fetch-mpi mpich-4.1.3 mpich-4.2.3 mpich-5.0.2 impi-2021.13.1
-	$(CARGO) test --locked --test faults --test kills -- --include-ignored --test-threads 1
+	$(CARGO) test --locked --test main -- faults:: kills:: --include-ignored --test-threads 1
 
 soak: build ## a thousand spawns, hundreds of programs, while someone types; half an hour
 	scripts/fetch-mpi mpich-4.2.3 mpich-5.0.2
-	SPAWNFIX_SOAK=long $(CARGO) test --locked --test soak -- --test-threads 1
+	SPAWNFIX_SOAK=long $(CARGO) test --locked --test main soak:: -- --test-threads 1
 
 test-wheel: build ## the wheel and the tarball, on Debian 11 and 13: needs root, and debootstrap
 	scripts/fetch-debian --pip
 	scripts/package --wheel --tarball --deb $(HOST)
-	$(CARGO) test --locked --test wheel -- --ignored
+	$(CARGO) test --locked --test long wheel:: -- --ignored
 
 fuzz: ## a million cases for each of what reads words from outside (CASES=); cargo-fuzz is fetched into target (once)
 	scripts/fuzz $(CASES)
@@ -53,13 +53,13 @@ fuzz: ## a million cases for each of what reads words from outside (CASES=); car
 check-macos: ## cross-compile for macOS, and hold what comes out against what its dynamic linker asks for
 	scripts/cross aarch64-apple-darwin
 	scripts/cross x86_64-apple-darwin
-	$(CARGO) test --locked --test macos -- --ignored
+	$(CARGO) test --locked --test long macos:: -- --ignored
 
 # TMPDIR: that Debian has the machine's /tmp, and no more.
 test-aarch64: ## cross-compile for arm64, and test that under emulation, in a Debian of its own
 	scripts/fetch-aarch64
 	scripts/cross aarch64-unknown-linux-gnu
-	env -u TMPDIR $(CARGO) test --locked --test aarch64 -- --ignored
+	env -u TMPDIR $(CARGO) test --locked --test long aarch64:: -- --ignored
 
 demo: build ## the story on a pseudo-terminal, without and with the library
 	scripts/fetch-mpi mpich-4.2.3

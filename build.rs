@@ -37,7 +37,7 @@ fn main() {
     let target = |key: &str| env::var(format!("CARGO_CFG_TARGET_{key}")).unwrap_or_default();
     if target("VENDOR") == "apple" {
         // libmpi is the program's to bring: `real!` in hooks.rs. For the unit tests' program, too. Apple's linker takes
-        // the names; zig's only takes all or nothing, so tests/macos.rs looks at what else came to be looked up like
+        // the names; zig's only takes all or nothing, so tests/long/macos.rs looks at what else came to be looked up like
         // that.
         if links(&["-Wl,-U,_MPI_Comm_spawn"]) {
             for name in ["_MPI_Comm_spawn", "_MPI_Comm_spawn_multiple"] {

@@ -13,7 +13,7 @@
 //! 3. libmpi forks. The child calls `execvp("mpiexec", {"mpiexec", "-pmi_args", PORT, …})`, which reaches
 //!    [`hooks`] again, and is recognised by its file's name and its arguments ([`launch`]), whoever made the call.
 //! 4. [`handover`] executes the agent in the launcher's place: the program `spawnfix`, beside this library
-//!    ([`location`]). What it does is told in src/bin/spawnfix/agent.rs. Where there is no agent, the child gives
+//!    ([`location`]). What it does is told in src/agent/mod.rs. Where there is no agent, the child gives
 //!    itself a stdin that reads as closed and an open file description of its own of the terminal ([`stdio::isolate`]),
 //!    and becomes the launcher.
 //! 5. The real `MPI_Comm_spawn` returns, and the outcome is logged. It may have been [`in_vain`]: the agent sees by the
@@ -25,27 +25,14 @@
 //! asks the dynamic linker for a symbol. A function that does its work there says so in its first line. There, as in
 //! the hooks, a thread's [`cancellation`] waits.
 
-#[allow(dead_code)] // the agent asks
-mod calls;
-mod cancellation;
-mod decision;
-mod environment;
-mod guard;
-mod handover;
-mod hooks;
-mod in_vain;
-mod launch;
-#[cfg(all(target_os = "linux", not(test)))]
-mod linkage;
-mod location;
-mod logging;
-mod manager;
-#[allow(dead_code)] // the program asks whether it can spawn
+#[allow(dead_code)] // each root uses a part
 mod mpi;
-mod settings;
-mod stdin;
-mod stdio;
-mod symbols;
+mod preload;
+#[allow(dead_code)]
+mod shared;
+
+use preload::{hooks, host_process};
+use shared::{logging, settings};
 
 ctor::declarative::ctor! {
     /// Reads the settings and finds the real execvp while nothing else runs: a forked child can do neither.
@@ -55,13 +42,13 @@ ctor::declarative::ctor! {
         let _ = std::panic::catch_unwind(|| {
             hooks::resolve();
             #[cfg(not(target_os = "linux"))]
-            stdio::terminals::note();
+            shared::stdio::terminals::note();
             // SAFETY: nothing changes the environment meanwhile.
-            let variables = || unsafe { environment::variables() };
-            let others = variables().filter(|variable| !manager::note(variable));
+            let variables = || unsafe { host_process::variables() };
+            let others = variables().filter(|variable| !mpi::environment::note(variable));
             // Most processes have none, and are spared the rest.
             let complaints = match others.count() {
-                1.. if !environment::is_anothers() => settings::load(variables()),
+                1.. if !host_process::is_anothers() => settings::load(variables()),
                 _ => Vec::new(),
             };
             let settings = settings::get();

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use spawnfix_fuzz::launch::Launch;
+use spawnfix_fuzz::mpi::launch::Launch;
 
 fuzz_target!(|input: &[u8]| {
     let mut words = input.split(|&byte| byte == 0);

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use spawnfix_fuzz::pmi::{Framer, Message, Request};
+use spawnfix_fuzz::pmi::message::{Framer, Message, Request};
 
 /// The messages of a stream that comes in pieces of this size.
 fn messages(stream: &[u8], size: usize) -> Vec<Message> {

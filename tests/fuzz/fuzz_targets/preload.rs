@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use spawnfix_fuzz::preload::{System, is_sanitizer, variables, without_us};
+use spawnfix_fuzz::preload_env::{System, is_sanitizer, variables, without_us};
 
 fn entries(list: &[u8]) -> Vec<&[u8]> {
     let words = list.split(|byte| b": ".contains(byte));

@@ -7,12 +7,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use libfuzzer_sys::fuzz_target;
-use spawnfix_fuzz::environment::is_secure;
-use spawnfix_fuzz::location::file_at;
-use spawnfix_fuzz::paths::interpreter_in;
+use spawnfix_fuzz::host_process::is_secure;
+use spawnfix_fuzz::interactive::shell;
+use spawnfix_fuzz::own_path::file_at;
 use spawnfix_fuzz::program::{is_libmpi, system};
-use spawnfix_fuzz::shell::shell;
-use spawnfix_fuzz::stdin::Stdin;
+use spawnfix_fuzz::shared::paths::interpreter_in;
+use spawnfix_fuzz::shared::stdin::Stdin;
 
 fuzz_target!(|input: &[u8]| {
     let Some((which, text)) = input.split_first() else {

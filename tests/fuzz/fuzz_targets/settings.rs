@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use spawnfix_fuzz::is_plain;
-use spawnfix_fuzz::settings::{Settings, parse};
+use spawnfix_fuzz::shared::settings::{Settings, parse};
 
 fuzz_target!(|input: &[u8]| {
     let variables: Vec<&[u8]> = input.split(|&byte| byte == 0).collect();

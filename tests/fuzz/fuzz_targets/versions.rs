@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use spawnfix_fuzz::is_plain;
-use spawnfix_fuzz::known;
+use spawnfix_fuzz::mpi::behavior;
 use spawnfix_fuzz::mpi::{Family, Mpi};
 
 fuzz_target!(|input: &[u8]| {
@@ -12,11 +12,11 @@ fuzz_target!(|input: &[u8]| {
     assert!(is_plain(&name), "{name:?}");
     if mpi.family == Family::Unknown {
         assert!(
-            known::of(&mpi).is_none() && mpi.cannot_spawn().is_none() && mpi.version.is_empty()
+            behavior::of(&mpi).is_none() && mpi.cannot_spawn().is_none() && mpi.version.is_empty()
         );
         assert!(name.len() < 1000);
     }
-    if let Some(known) = known::of(&mpi) {
+    if let Some(known) = behavior::of(&mpi) {
         assert!(!mpi.version.is_empty());
         assert!(known.row().iter().all(|column| !column.is_empty()));
     }

@@ -1,0 +1,75 @@
+//! The stand-in: what connects to the program in the place of children that have ended before they did. Without it
+//! libmpi waits for them for ever. The library then makes an MPI error of the call.
+
+use std::ffi::{CStr, CString, OsString, c_int, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::output::say;
+use crate::pmi::message::Message;
+use crate::shared::logging::shown;
+
+/// What this program is called with to be one: `spawnfix --stand-in LIBMPI`, launched by MPI as a child.
+pub const WORD: &[u8] = b"--stand-in";
+
+/// What asks the process manager for a stand-in of the children that this asked for.
+pub fn instead_of(spawn: &Message, own: &Path, libmpi: &Path) -> Message {
+    let word = String::from_utf8_lossy(WORD);
+    let arguments = [word.as_bytes(), libmpi.as_os_str().as_bytes()];
+    spawn.with_program(own.as_os_str().as_bytes(), &arguments)
+}
+
+/// Connects by means of this library, parts again, and ends.
+pub fn main(libmpi: Option<&OsString>) -> ExitCode {
+    let Some(libmpi) = libmpi else {
+        return ExitCode::from(2);
+    };
+    match connect(libmpi) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(missing) => {
+            say(format_args!(
+                "no stand-in for the children: {missing} in {}",
+                shown(libmpi)
+            ));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// # Errors
+/// What the library lacks.
+fn connect(libmpi: &OsString) -> Result<(), &'static str> {
+    type Init = unsafe extern "C" fn(*mut c_int, *mut *mut *mut libc::c_char) -> c_int;
+    type OfHandle = unsafe extern "C" fn(*mut usize) -> c_int;
+    type OfComm = unsafe extern "C" fn(usize) -> c_int;
+    type Finalize = unsafe extern "C" fn() -> c_int;
+    let file = CString::new(libmpi.as_bytes()).map_err(|_| "a NUL")?;
+    // SAFETY: a C string; what a libmpi runs as it is loaded is what it runs in each of its programs.
+    let library = unsafe { libc::dlopen(file.as_ptr(), libc::RTLD_LAZY | libc::RTLD_GLOBAL) };
+    if library.is_null() {
+        return Err("nothing can be loaded");
+    }
+    let find = |name: &'static CStr| {
+        // SAFETY: a C string, and a handle of dlopen's.
+        let address = unsafe { libc::dlsym(library, name.as_ptr()) };
+        let missing = name.to_str().unwrap_or_default();
+        (!address.is_null()).then_some(address).ok_or(missing)
+    };
+    let (init, get_parent) = (find(c"PMPI_Init")?, find(c"PMPI_Comm_get_parent")?);
+    let barrier = find(c"PMPI_Barrier")?;
+    let (disconnect, finalize) = (find(c"PMPI_Comm_disconnect")?, find(c"PMPI_Finalize")?);
+    // A handle is an int or a pointer.
+    let mut parent = 0_usize;
+    // SAFETY: the addresses are those of MPI's functions, whose prototypes these are; MPI_Init takes nulls; the handle
+    // has room for either, and is what the others take.
+    unsafe {
+        std::mem::transmute::<*mut c_void, Init>(init)(std::ptr::null_mut(), std::ptr::null_mut());
+        std::mem::transmute::<*mut c_void, OfHandle>(get_parent)(&raw mut parent);
+        // The program has come back from its spawn when it comes to this.
+        std::mem::transmute::<*mut c_void, OfComm>(barrier)(parent);
+        std::mem::transmute::<*mut c_void, OfHandle>(disconnect)(&raw mut parent);
+        std::mem::transmute::<*mut c_void, Finalize>(finalize)();
+    }
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! Which MPI it is, by what it says of itself.
+
+pub mod behavior;
+pub mod environment;
+pub mod hosts;
+pub mod launch;
+pub mod mpiexec;
+pub mod whose;
+
+use std::fmt;
+
+use crate::shared::logging::Escaped;
+
+/// MPI libraries as far as their way of launching differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// MPICH, and those that keep its name in theirs, as Cray's.
+    Mpich,
+    Intel,
+    Mvapich,
+    OpenMpi,
+    Unknown,
+}
+
+impl Family {
+    /// Whether it launches as MPICH does: an mpiexec, which speaks PMI-1.
+    pub fn is_mpich_kin(self) -> bool {
+        matches!(self, Family::Mpich | Family::Intel | Family::Mvapich)
+    }
+
+    /// Whether it asks the process manager that has set this variable. MPICH may not heed a PMIx server, and then
+    /// launches an mpiexec all the same.
+    pub fn heeds(self, manager: &str) -> bool {
+        !self.is_mpich_kin() || !manager.starts_with("PMIX")
+    }
+}
+
+/// An MPI library, by its own account.
+#[derive(Debug)]
+pub struct Mpi {
+    pub family: Family,
+    /// Its version, as far as it is numbers: 4.3.2, 2021.13.
+    pub version: Vec<u32>,
+    /// Whether it is a build of its version that can't spawn.
+    build: Build,
+    /// Its name and version, as a person would say them.
+    name: String,
+}
+
+/// How an MPICH was built, as far as its spawns depend on that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Build {
+    Usual,
+    /// For the network library UCX.
+    Ucx,
+    /// For a process manager that speaks PMIx, and none else.
+    Pmix,
+}
+
+impl Mpi {
+    /// The library that names itself so.
+    pub fn named(text: &[u8]) -> Mpi {
+        let text = String::from_utf8_lossy(text);
+        let text = text.trim_end_matches('\0').trim();
+        // In this order: Intel's and MVAPICH's texts may mention MPICH too.
+        let known = [
+            (Family::OpenMpi, "Open MPI", "Open MPI"),
+            (Family::Intel, "Intel(R) MPI", "Intel MPI"),
+            (Family::Mvapich, "MVAPICH", "MVAPICH"),
+            (Family::Mpich, "CRAY MPICH", "Cray MPICH"),
+            (Family::Mpich, "MPICH", "MPICH"),
+        ];
+        let mut matching = known
+            .into_iter()
+            .filter_map(|(family, mark, name)| Some((family, text.split_once(mark)?.1, name)));
+        let Some((family, rest, name)) = matching.next() else {
+            let name = match text.lines().next() {
+                None => "an MPI that does not tell its name".to_owned(),
+                Some(line) => {
+                    let short: String = line.chars().take(80).collect();
+                    format!("an MPI unknown to spawnfix ({})", Escaped(short.as_bytes()))
+                }
+            };
+            return Mpi {
+                family: Family::Unknown,
+                version: Vec::new(),
+                build: Build::Usual,
+                name,
+            };
+        };
+        let version = rest
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '.')
+            .map(|word| word.trim_start_matches('v'))
+            .find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'));
+        Mpi {
+            family,
+            version: version
+                .unwrap_or_default()
+                .split('.')
+                .map_while(|part| part.parse().ok())
+                .collect(),
+            build: Build::told(text),
+            name: format!("{name} {}", version.unwrap_or("of an unknown version")),
+        }
+    }
+
+    /// Why this build can't spawn at all, not even under mpiexec, and what to get instead.
+    pub fn cannot_spawn(&self) -> Option<&'static str> {
+        // A spawn ends in "Error in spawn call" (Debian 12's 4.0.2, 13's 4.2.1, Ubuntu's); the network module's
+        // addresses were too long for PMI-1 before 4.3.
+        let before_4_3 = self.version.as_slice() < &[4, 3];
+        match self.build {
+            Build::Ucx if before_4_3 => Some(
+                "an MPICH before 4.3 that was built for UCX (ch4:ucx), as Debian's and Ubuntu's are, can't spawn, not even \
+                 under mpiexec; get MPICH 4.3.2 or later, or one built for OFI (ch4:ofi), as PyPI's are",
+            ),
+            Build::Pmix => Some(
+                "an MPICH that was built with PMIx can't spawn with its own mpiexec, which speaks PMI-1; get one \
+                 configured without --with-pmix, as PyPI's are",
+            ),
+            _ => None,
+        }
+    }
+}
+
+impl Build {
+    /// From what MPI_Get_library_version says: lines of `MPICH Device:` and `MPICH configure:`.
+    fn told(text: &str) -> Build {
+        let line = |start: &str| {
+            let found = text.lines().find_map(|line| line.strip_prefix(start));
+            found.unwrap_or_default().trim()
+        };
+        let options = || {
+            let words = line("MPICH configure:").split_whitespace();
+            words.map(|word| word.trim_matches('\''))
+        };
+        let pmix = options().any(|option| {
+            let value = option.strip_prefix("--with-pmix");
+            value.is_some_and(|value| value.is_empty() || value.starts_with('=') && value != "=no")
+        });
+        let ucx = line("MPICH Device:") == "ch4:ucx"
+            || options().any(|option| option == "--with-device=ch4:ucx");
+        match (pmix, ucx) {
+            (true, _) => Build::Pmix,
+            (_, true) => Build::Ucx,
+            _ => Build::Usual,
+        }
+    }
+}
+
+impl fmt::Display for Mpi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, family: Family, name: &str) {
+        let mpi = Mpi::named(text.as_bytes());
+        assert_eq!((mpi.family, mpi.to_string().as_str()), (family, name));
+    }
+
+    #[test]
+    fn libraries_are_known_by_what_they_say_of_themselves() {
+        check(
+            "MPICH Version:      4.2.3\nMPICH Release date: Thu",
+            Family::Mpich,
+            "MPICH 4.2.3",
+        );
+        check("MPICH Version:\t5.0.0b1\n", Family::Mpich, "MPICH 5.0.0b1");
+        check(
+            "Intel(R) MPI Library 2021.13 for Linux* OS\n\0",
+            Family::Intel,
+            "Intel MPI 2021.13",
+        );
+        check(
+            "MVAPICH2 Version      :\t2.3.7\nMVAPICH2 Release date",
+            Family::Mvapich,
+            "MVAPICH 2.3.7",
+        );
+        check(
+            "MPI VERSION    : CRAY MPICH version 8.1.28.29 (ANL base 3.4a2)\n",
+            Family::Mpich,
+            "Cray MPICH 8.1.28.29",
+        );
+        check(
+            "Open MPI v5.0.11, package: Open MPI root@host Distribution, ident: 5.0.11",
+            Family::OpenMpi,
+            "Open MPI 5.0.11",
+        );
+    }
+
+    #[test]
+    fn builds_that_cannot_spawn_are_known_by_their_own_words() {
+        let cannot = |version: &str, device: &str, options: &str| {
+            let text = format!(
+                "MPICH Version:      {version}\nMPICH Device:       {device}\nMPICH configure:    {options}\nMPICH CC: gcc\n"
+            );
+            Mpi::named(text.as_bytes()).cannot_spawn().is_some()
+        };
+        assert!(cannot(
+            "4.0.2",
+            "ch4:ucx",
+            "--with-libfabric --with-ucx=/usr"
+        ));
+        assert!(!cannot("4.3.2", "ch4:ucx", ""));
+        assert!(!cannot(
+            "4.2.3",
+            "ch4:ofi",
+            "--with-device=ch4:ofi --with-pmix=no --without-pmix"
+        ));
+        assert!(cannot("4.3.2", "ch4:ofi", "'--with-pmix=/usr/lib/pmix'"));
+        assert!(cannot("4.2.1", "ch4:ofi", "--prefix=/usr --with-pmix"));
+    }
+
+    #[test]
+    fn an_unknown_library_is_quoted_safely() {
+        check("", Family::Unknown, "an MPI that does not tell its name");
+        check(
+            "Toy\u{1b}[2J MPI\nsecond line",
+            Family::Unknown,
+            "an MPI unknown to spawnfix (Toy\\u{1b}[2J MPI)",
+        );
+        let long = Mpi::named("x".repeat(5000).as_bytes());
+        assert!(long.to_string().len() < 200);
+    }
+}

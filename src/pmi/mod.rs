@@ -1,0 +1,4 @@
+//! PMI-1, without I/O.
+
+pub mod message;
+pub mod server;

@@ -1,0 +1,162 @@
+//! What to do about a spawn: the whole table, and nothing but the table.
+
+use std::fmt;
+
+use crate::mpi::{Family, Mpi};
+use crate::shared::settings::GuardSetting;
+use crate::shared::stdin::Stdin;
+
+/// All that a decision rests on, and all that its log line tells.
+#[derive(Debug)]
+pub struct Facts {
+    /// SPAWNFIX_GUARD.
+    pub setting: GuardSetting,
+    /// The variable by which a process manager tells that it started this program, if one did.
+    pub manager: Option<&'static str>,
+    /// The MPI library, as it names itself.
+    pub mpi: Mpi,
+    /// What fd 0 is.
+    pub stdin: Stdin,
+}
+
+/// What is done in the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// Nothing.
+    None,
+    /// Nothing here; what MPI launches is recognised when it is executed, and handed to the agent.
+    Launch,
+    /// The same, and fd 0 is replaced around the call.
+    Call,
+}
+
+/// A guard, and why this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    pub guard: Guard,
+    pub reason: &'static str,
+}
+
+/// The table.
+pub fn decide(facts: &Facts) -> Decision {
+    use GuardSetting::{Auto, Call, Launch, Off};
+    let known = facts.mpi.family != Family::Unknown;
+    let (guard, reason) = match (facts.setting, facts.manager) {
+        (Off, _) => (Guard::None, "SPAWNFIX_GUARD=off"),
+        (_, Some(manager)) if facts.mpi.family.heeds(manager) => (
+            Guard::None,
+            "a process manager started this program, so MPI launches nothing of its own",
+        ),
+        (Launch, _) => (Guard::Launch, "SPAWNFIX_GUARD=launch"),
+        (Call, _) => (Guard::Call, "SPAWNFIX_GUARD=call"),
+        (Auto, _) if known => (
+            Guard::Launch,
+            "what this MPI launches would share the program's terminal and its fate",
+        ),
+        (Auto, _) => (
+            Guard::Call,
+            "not an MPI that spawnfix knows: stdin is replaced around the call",
+        ),
+    };
+    Decision { guard, reason }
+}
+
+impl fmt::Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, ", self.mpi)?;
+        match self.manager {
+            Some(variable) => write!(f, "under a process manager ({variable} is set)")?,
+            None => write!(f, "singleton")?,
+        }
+        write!(f, ", stdin is {}", self.stdin)
+    }
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let guard = match self.guard {
+            Guard::None => "none",
+            Guard::Launch => "launch",
+            Guard::Call => "call",
+        };
+        write!(f, "guard: {guard} ({})", self.reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(setting: GuardSetting, manager: Option<&'static str>, library: &str) -> Facts {
+        Facts {
+            setting,
+            manager,
+            mpi: Mpi::named(library.as_bytes()),
+            stdin: Stdin::Terminal,
+        }
+    }
+
+    fn guard(setting: GuardSetting, manager: Option<&'static str>, library: &str) -> Guard {
+        decide(&facts(setting, manager, library)).guard
+    }
+
+    #[test]
+    fn auto_goes_by_the_mpi() {
+        let auto = |library| guard(GuardSetting::Auto, None, library);
+        assert_eq!(auto("MPICH Version:\t4.2.3\n"), Guard::Launch);
+        assert_eq!(
+            auto("Intel(R) MPI Library 2021.13 for Linux* OS\n"),
+            Guard::Launch
+        );
+        assert_eq!(auto("MVAPICH2 Version      :\t2.3.7\n"), Guard::Launch);
+        assert_eq!(auto("Open MPI v5.0.11, package: …"), Guard::Launch);
+        assert_eq!(auto("Open MPI v4.1.8, package: …"), Guard::Launch);
+        assert_eq!(auto("Somebody's MPI 1.0"), Guard::Call);
+        assert_eq!(auto(""), Guard::Call);
+    }
+
+    #[test]
+    fn a_set_guard_holds_for_every_mpi() {
+        for library in [
+            "MPICH Version:\t4.2.3\n",
+            "Open MPI v5.0.11",
+            "Somebody's MPI 1.0",
+        ] {
+            assert_eq!(guard(GuardSetting::Launch, None, library), Guard::Launch);
+            assert_eq!(guard(GuardSetting::Call, None, library), Guard::Call);
+            assert_eq!(guard(GuardSetting::Off, None, library), Guard::None);
+        }
+    }
+
+    #[test]
+    fn under_a_process_manager_nothing_is_done() {
+        use GuardSetting::*;
+        for setting in [Auto, Launch, Call, Off] {
+            assert_eq!(
+                guard(setting, Some("PMI_RANK"), "MPICH Version:\t4.2.3\n"),
+                Guard::None
+            );
+        }
+    }
+
+    #[test]
+    fn mpich_may_not_heed_a_pmix_server() {
+        let guard = |library| guard(GuardSetting::Auto, Some("PMIX_RANK"), library);
+        assert_eq!(guard("MPICH Version:\t4.2.3\n"), Guard::Launch);
+        assert_eq!(guard("Open MPI v5.0.11, package: …"), Guard::None);
+    }
+
+    #[test]
+    fn the_line_tells_a_bug_reports_facts() {
+        let facts = facts(
+            GuardSetting::Auto,
+            None,
+            "MPICH Version:\t4.2.3\nMPICH Release date: …",
+        );
+        assert_eq!(
+            facts.to_string(),
+            "MPICH 4.2.3, singleton, stdin is a terminal"
+        );
+        assert!(decide(&facts).to_string().starts_with("guard: launch ("));
+    }
+}

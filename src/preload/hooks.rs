@@ -1,0 +1,260 @@
+//! The exported functions: gather the facts, ask, act, call the real one; nothing else.
+
+use std::ffi::CStr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+#[cfg(target_vendor = "apple")]
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::time::Instant;
+
+#[cfg(target_vendor = "apple")]
+use libc::c_void;
+use libc::{c_char, c_int};
+
+use crate::mpi::environment;
+use crate::mpi::launch::Launch;
+use crate::preload::after_fork::{self, Arguments};
+use crate::preload::call_guard::{self, CallGuard};
+use crate::preload::cancellation::Uncancelled;
+use crate::preload::decision::{self, Facts, Guard};
+use crate::preload::failed_spawn::{Call, Parting};
+use crate::preload::real_fn::{self, Real};
+use crate::shared::settings::{self, GuardSetting};
+use crate::shared::stdin::Stdin;
+use crate::shared::stdio;
+
+// int execvp(const char *file, char *const argv[]): exec(3). What MPICH and its kin call in their forked child.
+redhook::hook! {
+    unsafe fn execvp(file: *const c_char, argv: *const *const c_char) -> c_int => execvp_hook {
+        // SAFETY: the caller keeps the function's contract.
+        unsafe { execute(redhook::real!(execvp), file, argv) }
+    }
+}
+
+// int execv(const char *path, char *const argv[]): exec(3). What Open MPI calls in its forked child.
+redhook::hook! {
+    unsafe fn execv(path: *const c_char, argv: *const *const c_char) -> c_int => execv_hook {
+        // SAFETY: the caller keeps the function's contract.
+        unsafe { execute(real_execv, path, argv) }
+    }
+}
+
+/// execv is execve with the environment that is there (POSIX); so called, it needs no look-up at load, which every
+/// process would pay for.
+#[cfg(not(target_vendor = "apple"))]
+unsafe extern "C" fn real_execv(path: *const c_char, argv: *const *const c_char) -> c_int {
+    // SAFETY: the caller keeps the function's contract, and environ is what it takes.
+    unsafe { libc::execve(path, argv, crate::preload::host_process::pointer().cast()) }
+}
+#[cfg(target_vendor = "apple")]
+use execv as real_execv;
+
+/// dyld finds redhook's tuples by their section; without a reference to them, the compiler would leave them out.
+#[cfg(target_vendor = "apple")]
+#[used]
+static EXECVP_TUPLE: AtomicPtr<execvp::execvp> = AtomicPtr::new(&raw mut execvp::execvp);
+#[cfg(target_vendor = "apple")]
+#[used]
+static EXECV_TUPLE: AtomicPtr<execv::execv> = AtomicPtr::new(&raw mut execv::execv);
+
+/// Finds the real execvp, for the ctor: a forked child can't look it up.
+pub fn resolve() {
+    let _ = redhook::real!(execvp);
+}
+
+/// Calls the real function; before that, if it would be an MPI's launch, the agent takes it over. A vforked child comes
+/// here, too: what is no launch writes nothing.
+///
+/// # Safety
+/// The arguments must be what execv and execvp take.
+unsafe fn execute(
+    real: unsafe extern "C" fn(*const c_char, *const *const c_char) -> c_int,
+    file: *const c_char,
+    argv: *const *const c_char,
+) -> c_int {
+    // SAFETY: by this function's contract. A null file or argv is the real function's to refuse.
+    unsafe {
+        if file.is_null() || settings::get().guard == GuardSetting::Off {
+            return real(file, argv);
+        }
+        let name = CStr::from_ptr(file);
+        let arguments = Arguments::new(argv);
+        let words = arguments.as_ref().map(|arguments| arguments.words());
+        let Some(launch) = words.and_then(|words| Launch::recognise(name.to_bytes(), words)) else {
+            return real(file, argv);
+        };
+        if let Some(arguments) = arguments {
+            after_fork::take_over(launch, name, arguments);
+        }
+        real(file, argv);
+        after_fork::launch_failed(launch, name, stdio::errno())
+    }
+}
+
+/// The real function that a hook stands in for, if there is one. The hook is reached by its name.
+#[cfg(not(target_vendor = "apple"))]
+macro_rules! real {
+    ($name:ident) => {{ Real::find(stringify!($name)) }};
+}
+
+/// The real function that a hook stands in for, if there is one. The hook is reached through a tuple of
+/// two addresses, its own and the real one's, which dyld reads at launch (dyld-1378: appendInterposingTuples in
+/// DyldRuntimeState.cpp; resolveSymbol and interpose in Loader.cpp):
+///
+/// - The real one's is bound to whichever loaded library has it; build.rs tells the linker so.
+/// - It is a weak import: in a program without MPI it is null, and dyld ignores the tuple. A strong one would keep
+///   that program from starting.
+/// - In the tuple itself it stays the real one's, as no library is interposed by its own tuples. dlsym gives the
+///   hook's.
+#[cfg(target_vendor = "apple")]
+macro_rules! real {
+    ($name:ident) => {{
+        unsafe extern "C" {
+            fn $name();
+        }
+        #[used]
+        #[unsafe(link_section = "__DATA,__interpose")]
+        static TUPLE: [AtomicPtr<c_void>; 2] = [
+            AtomicPtr::new(self::$name as *mut c_void),
+            AtomicPtr::new($name as *mut c_void),
+        ];
+        std::num::NonZeroUsize::new(TUPLE[1].load(Ordering::Relaxed) as usize).map(Real::at)
+    }};
+}
+
+/// An MPI function that spawns: exported under its name, with `Word` for whatever is a handle or a pointer. Behind it
+/// stands what a call in vain is told by.
+macro_rules! spawn_hook {
+    ($(#[$documentation:meta])* $name:ident($($argument:ident: $type:ty),+), $comm:ident, $intercomm:ident) => {
+        $(#[$documentation])*
+        ///
+        /// # Errors
+        /// The real function's error code; [`NO_MPI`] if there is no real function.
+        ///
+        /// # Safety
+        /// That of the real function, which gets every argument as it came.
+        #[cfg_attr(not(target_vendor = "apple"), unsafe(no_mangle))]
+        #[allow(non_snake_case)]
+        pub unsafe extern "C-unwind" fn $name($($argument: $type),+) -> c_int {
+            type Function = unsafe extern "C-unwind" fn($($type),+) -> c_int;
+            let name = stringify!($name);
+            let Some(real) = catch_unwind(|| real!($name)).unwrap_or(None) else {
+                log::error!("{name} was called, but no MPI library is loaded in this program");
+                return NO_MPI;
+            };
+            // SAFETY: the caller's communicator.
+            let spawn = unsafe { Spawn::begin(name, $comm) };
+            // SAFETY: the address is that of the real function, whose prototype this is: a Word has the size and
+            // the registers of a handle or a pointer. The arguments are the caller's.
+            let code = unsafe { std::mem::transmute::<usize, Function>(real.address())($($argument),+) };
+            match spawn.end(code) {
+                // SAFETY: the caller's communicator, and where libmpi has put another one.
+                Some(parting) => unsafe { parting.error($comm, $intercomm) },
+                None => code,
+            }
+        }
+        #[cfg(target_vendor = "apple")]
+        std::arch::global_asm!(concat!(".weak_reference _", stringify!($name)));
+    };
+}
+
+/// An MPI handle or a pointer, passed on untouched. MPI_Info and MPI_Comm are an int in MPICH and a pointer in
+/// Open MPI and in MPI 5's standard ABI; an int leaves the upper half of its register to chance.
+type Word = usize;
+
+/// What a spawn returns when there is no MPI: MPI_ERR_INTERN in MPICH's mpi.h, MPI_ERR_OTHER in Open MPI's.
+const NO_MPI: c_int = 16;
+
+spawn_hook! {
+    /// `MPI_Comm_spawn` (MPI 4.1, section 11.8.2): `command`, `argv`, `maxprocs`, `info`, `root`, `comm`,
+    /// `intercomm`, `array_of_errcodes`.
+    MPI_Comm_spawn(
+        command: Word, argv: Word, maxprocs: c_int, info: Word, root: c_int, comm: Word, intercomm: Word,
+        errcodes: Word
+    ), comm, intercomm
+}
+
+spawn_hook! {
+    /// `MPI_Comm_spawn_multiple` (MPI 4.1, section 11.8.3): `count`, `array_of_commands`, `array_of_argv`,
+    /// `array_of_maxprocs`, `array_of_info`, `root`, `comm`, `intercomm`, `array_of_errcodes`.
+    MPI_Comm_spawn_multiple(
+        count: c_int, commands: Word, argvs: Word, maxprocs: Word, infos: Word, root: c_int, comm: Word,
+        intercomm: Word, errcodes: Word
+    ), comm, intercomm
+}
+
+/// One call of a spawning function, from the decision to the outcome.
+///
+/// No panic leaves `begin` or `end`: a defect here costs the guard or a log line, not the program's call.
+struct Spawn {
+    name: &'static str,
+    started: Instant,
+    guard: Option<CallGuard>,
+    call: Option<Call>,
+}
+
+impl Spawn {
+    /// # Safety
+    /// `comm` must be a communicator's handle.
+    unsafe fn begin(name: &'static str, comm: Word) -> Spawn {
+        let _uncancelled = Uncancelled::new();
+        let guarded = catch_unwind(|| {
+            let facts = Facts {
+                setting: settings::get().guard,
+                manager: environment::of_this_program(),
+                mpi: real_fn::mpi_of_this_program(),
+                stdin: Stdin::of_this_program(),
+            };
+            let decision = decision::decide(&facts);
+            log::info!("{name}: {facts}; {decision}");
+            after_fork::note_mpi(&facts.mpi);
+            match decision.guard {
+                Guard::Call => (guard_call(name), None),
+                Guard::Launch if facts.mpi.family.is_mpich_kin() => {
+                    // SAFETY: by this function's contract.
+                    (None, unsafe { Call::begin(comm) })
+                }
+                _ => (None, None),
+            }
+        });
+        let (guard, call) = guarded.unwrap_or_default();
+        Spawn {
+            name,
+            started: Instant::now(),
+            guard,
+            call,
+        }
+    }
+
+    /// The real function has returned. What is to be done where it was in vain: its children never came, and libmpi
+    /// doesn't know.
+    fn end(self, code: c_int) -> Option<Parting> {
+        let _uncancelled = Uncancelled::new();
+        let milliseconds = self.started.elapsed().as_millis();
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            drop(self.guard);
+            let in_vain = code == 0 && self.call.is_some_and(|call| call.is_in_vain());
+            let (name, success) = (self.name, if code == 0 { " (MPI_SUCCESS)" } else { "" });
+            let error = if in_vain {
+                "; for the program it is an error"
+            } else {
+                ""
+            };
+            log::info!("{name}: returned {code}{success} after {milliseconds} ms{error}");
+            in_vain.then(Parting::find).flatten()
+        }));
+        ended.unwrap_or_default()
+    }
+}
+
+fn guard_call(name: &str) -> Option<CallGuard> {
+    if let Some(threads) = call_guard::threads().filter(|&threads| threads > 1) {
+        log::warn!(
+            "{name}: all {threads} threads of this program are without stdin during the call"
+        );
+    }
+    CallGuard::new()
+        .inspect_err(|errno| {
+            log::warn!("{name}: stdin can't be replaced (errno {errno}); the call goes on without")
+        })
+        .ok()
+}

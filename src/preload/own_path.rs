@@ -1,0 +1,171 @@
+//! The file that this library was loaded from, found between fork and exec: nothing allocates or takes a lock.
+
+use std::ffi::CStr;
+
+#[cfg(target_os = "linux")]
+use crate::shared::stdio;
+
+/// A path on the stack, with a final 0 behind what is used.
+pub struct PathBuffer {
+    bytes: [u8; libc::PATH_MAX as usize],
+    pub used: usize,
+}
+
+impl Default for PathBuffer {
+    fn default() -> PathBuffer {
+        PathBuffer {
+            bytes: [0; libc::PATH_MAX as usize],
+            used: 0,
+        }
+    }
+}
+
+impl PathBuffer {
+    /// The path with this behind it, or `None` if that is too long.
+    pub fn append(&mut self, bytes: &[u8]) -> Option<&CStr> {
+        let end = self.used + bytes.len();
+        *self.bytes.get_mut(end)? = 0;
+        self.bytes[self.used..end].copy_from_slice(bytes);
+        self.used = end;
+        CStr::from_bytes_with_nul(&self.bytes[..=end]).ok()
+    }
+}
+
+/// Between fork and exec: the directory of the file that this library was loaded from, with its final slash.
+pub fn own_directory(path: &mut PathBuffer) -> Option<()> {
+    own_file(path)?;
+    while path.used > 0 && path.bytes[path.used - 1] != b'/' {
+        path.used -= 1;
+    }
+    Some(())
+}
+
+/// Between fork and exec: the file that this library was loaded from. To ask the dynamic linker (dladdr) would take its
+/// lock here, and at load cost each process a tenth of the preload.
+#[cfg(target_os = "linux")]
+fn own_file(path: &mut PathBuffer) -> Option<()> {
+    let own = own_file as *const () as usize;
+    // SAFETY: the path is a C string; the descriptor was opened here, or is fd 0, which nobody in this child uses
+    // again; `chunk` has the length that is told.
+    unsafe {
+        let open = || {
+            libc::open(
+                c"/proc/self/maps".as_ptr(),
+                libc::O_RDONLY | libc::O_CLOEXEC,
+            )
+        };
+        let mut maps = open();
+        // There are no more descriptors: fd 0, which nobody here has a use for, makes room, and for
+        // ld.so, which needs one to load the agent.
+        if maps < 0 && stdio::errno() == libc::EMFILE {
+            libc::close(libc::STDIN_FILENO);
+            maps = open();
+        }
+        let mut chunk = [0; 512];
+        loop {
+            let count = libc::read(maps, chunk.as_mut_ptr().cast(), chunk.len());
+            let found = usize::try_from(count)
+                .ok()
+                .filter(|count| *count > 0)
+                .map(|count| {
+                    chunk[..count].iter().any(|&byte| {
+                        if byte != b'\n' {
+                            // A line that is too long is cut, and names no file of ours.
+                            _ = path.append(&[byte]);
+                            return false;
+                        }
+                        let found = file_at(&path.bytes[..path.used], own);
+                        if let Some(range) = found.clone() {
+                            path.bytes.copy_within(range.clone(), 0);
+                            path.used = range.len();
+                        } else {
+                            path.used = 0;
+                        }
+                        found.is_some()
+                    })
+                });
+            match found {
+                Some(false) => {}
+                _ => {
+                    libc::close(maps);
+                    return found.map(|_| ());
+                }
+            }
+        }
+    }
+}
+
+/// Where the file's path is in this line of /proc/PID/maps (proc(5)), if it is mapped at this address. After an update,
+/// the file that was loaded is gone, and " (deleted)" stands behind its path: the new one is in its place.
+#[cfg(target_os = "linux")]
+pub fn file_at(line: &[u8], address: usize) -> Option<std::ops::Range<usize>> {
+    let number = |text: &[u8]| usize::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok();
+    let dash = line.iter().position(|&byte| byte == b'-')?;
+    let blank = line.iter().position(|&byte| byte == b' ')?;
+    let range = number(&line[..dash])?..number(line.get(dash + 1..blank)?)?;
+    if !range.contains(&address) {
+        return None;
+    }
+    let start = line.iter().position(|&byte| byte == b'/')?;
+    let path = &line[start..];
+    let length = path.strip_suffix(b" (deleted)").unwrap_or(path).len();
+    Some(start..start + length)
+}
+
+/// Between fork and exec: the file that this library was loaded from.
+#[cfg(target_vendor = "apple")]
+fn own_file(path: &mut PathBuffer) -> Option<()> {
+    let own = own_file as *const () as usize as u64;
+    let size = path.bytes.len() as u32;
+    // SAFETY: a system call (libproc.h), which fills as much of the buffer as it returns.
+    let length = unsafe {
+        libc::proc_regionfilename(libc::getpid(), own, path.bytes.as_mut_ptr().cast(), size)
+    };
+    path.used = usize::try_from(length).ok().filter(|&length| length > 0)?;
+    Some(())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn the_librarys_file_is_found_where_it_is_mapped() {
+        let file = |line: &str| {
+            let range = file_at(line.as_bytes(), 0x7f12_3456_7890)?;
+            Some(line[range].to_owned())
+        };
+        let mapped = "7f1234560000-7f1234570000 r-xp 00001000 fe:00 1311 ";
+        let expected = Some("/opt/a b/libspawnfix.so".to_owned());
+        assert_eq!(
+            file(&format!("{mapped}      /opt/a b/libspawnfix.so")),
+            expected
+        );
+        assert_eq!(
+            file(&format!("{mapped} /opt/a b/libspawnfix.so (deleted)")),
+            expected
+        );
+        assert_eq!(file(mapped), None);
+        assert_eq!(
+            file("7f1234570000-7f1234580000 r-xp 0 fe:00 1 /opt/other.so"),
+            None
+        );
+        assert_eq!(
+            file("ffffffffff600000-ffffffffff601000 --xp 0 00:00 0 [vsyscall]"),
+            None
+        );
+        assert_eq!(file("nonsense"), None);
+        assert_eq!(file(""), None);
+    }
+
+    #[test]
+    fn this_program_finds_its_own_file() {
+        let mut path = PathBuffer::default();
+        own_file(&mut path).unwrap();
+        let own = std::env::current_exe().unwrap();
+        assert_eq!(OsStr::from_bytes(&path.bytes[..path.used]), own.as_os_str());
+    }
+}

@@ -1,0 +1,7 @@
+//! `spawnfix COMMAND`.
+
+pub mod completions;
+pub mod options;
+pub mod preload_env;
+pub mod run;
+pub mod startup_state;

@@ -1,0 +1,173 @@
+//! Running a command with the library in it. It gets this process: same pid, arguments, descriptors, signals, and the
+//! caller's environment with the settings added.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::exec::execve;
+use crate::output::{print, say};
+use crate::shared::logging::shown;
+use crate::shared::paths;
+use crate::shared::paths::NotFound;
+use crate::wrapper::preload_env::{self, System, Variable};
+use crate::wrapper::startup_state;
+
+/// Runs a command, with these settings.
+pub fn command(words: Vec<OsString>, settings: Vec<Variable>) -> ExitCode {
+    let name = &words[0];
+    let files = match paths::find(name) {
+        Ok(files) => files,
+        Err(why) => {
+            let shown = shown(name);
+            say(match why {
+                NotFound::NotExecutable => format!("{shown}: can't be executed"),
+                NotFound::Missing if name.as_bytes().contains(&b'/') => {
+                    format!("{shown}: no such file")
+                }
+                NotFound::Missing => format!("{shown}: not found on PATH"),
+            });
+            return ExitCode::from(why as u8);
+        }
+    };
+    with_library(|mut variables| {
+        variables.extend(settings);
+        execute(&files[0], words, variables)
+    })
+}
+
+/// Prints what makes a shell run its commands so.
+pub fn print_env(settings: Vec<Variable>) -> ExitCode {
+    with_library(|mut variables| {
+        variables.extend(settings);
+        for (name, value) in variables {
+            print(&format!(
+                "{name}='{}'; export {name};\n",
+                value.to_string_lossy().replace('\'', "'\\''")
+            ));
+        }
+        ExitCode::SUCCESS
+    })
+}
+
+/// Called by another name: it is the command's, which is the next of that name on PATH that isn't this program.
+pub fn by_another_name(name: &OsStr, arguments: Vec<OsString>) -> ExitCode {
+    let name = Path::new(name).file_name().unwrap_or_default();
+    let mut files = paths::find(name).unwrap_or_default().into_iter();
+    let Some(file) = files.find(|file| !paths::is_wrapper(file)) else {
+        say(format_args!(
+            "{}: not found on PATH, but for links to spawnfix",
+            shown(name)
+        ));
+        return ExitCode::from(NotFound::Missing as u8);
+    };
+    let words = std::iter::once(name.to_owned()).chain(arguments).collect();
+    with_library(|variables| execute(&file, words, variables))
+}
+
+fn with_library(then: impl FnOnce(Vec<Variable>) -> ExitCode) -> ExitCode {
+    let variables = preload_env::library().and_then(|library| {
+        preload_env::variables(System::HERE, &library, |name| std::env::var_os(name))
+    });
+    match variables {
+        Ok(variables) => then(variables),
+        Err(complaint) => {
+            say(complaint);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Becomes the program in this file, called by these words.
+fn execute(file: &Path, words: Vec<OsString>, variables: Vec<Variable>) -> ExitCode {
+    let (file, words) = started_as(System::HERE, file, words);
+    let error = become_program(&file, words, variables);
+    let (why, status) = match error.raw_os_error() {
+        // The file is there: what is not is the interpreter that it names.
+        Some(libc::ENOENT) => ("its interpreter is not there".to_owned(), NotFound::Missing),
+        _ => (
+            format!("can't be executed: {error}"),
+            NotFound::NotExecutable,
+        ),
+    };
+    say(format_args!("{}: {why}", shown(&file)));
+    ExitCode::from(status as u8)
+}
+
+/// What is executed, and by which words: on macOS, System Integrity Protection takes DYLD_* from all that /usr/bin/env
+/// starts, so a script of env's is started by its interpreter.
+fn started_as(system: System, file: &Path, words: Vec<OsString>) -> (OsString, Vec<OsString>) {
+    let named = file.as_os_str().to_owned();
+    let by_env = || {
+        let interpreter = paths::interpreter_of(file)?;
+        paths::starts_with_env(file).then_some(interpreter)
+    };
+    match (system == System::MacOs).then(by_env).flatten() {
+        Some(mut interpreter) => {
+            let program = interpreter[0].clone();
+            interpreter.push(named);
+            interpreter.extend(words.into_iter().skip(1));
+            (program, interpreter)
+        }
+        None => (named, words),
+    }
+}
+
+/// Returns only if it fails. As execvp(3) does, a file without `#!` is given to /bin/sh.
+fn become_program(file: &OsStr, mut words: Vec<OsString>, variables: Vec<Variable>) -> io::Error {
+    let set = |(name, value): Variable| (name.into(), Some(value));
+    let changes = variables.into_iter().map(set).collect();
+    let Ok(c_file) = CString::new(file.as_bytes()) else {
+        return io::ErrorKind::InvalidInput.into();
+    };
+    startup_state::restore();
+    let mut error = execve(&c_file, &words, &changes);
+    if error.raw_os_error() == Some(libc::ENOEXEC) {
+        words.splice(..1, ["sh".into(), file.to_owned()]);
+        error = execve(c"/bin/sh", &words, &changes);
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_macos_a_script_of_usr_bin_env_is_started_without_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let started = |system, first_line: &str| {
+            let file = dir.path().join("script");
+            std::fs::write(&file, first_line).unwrap();
+            let words = ["script", "x y", "*"].map(OsString::from).into();
+            let (program, words) = started_as(system, &file, words);
+            let words: Vec<_> = words
+                .iter()
+                .map(|word| word.to_str().unwrap().to_owned())
+                .collect();
+            let shown = format!("{}: {}", program.to_str().unwrap(), words.join("|"));
+            shown.replace(file.to_str().unwrap(), "FILE")
+        };
+        let sh = paths::first("sh").unwrap().to_str().unwrap().to_owned();
+        let env = "#!/usr/bin/env sh\n";
+        assert_eq!(
+            started(System::MacOs, env),
+            format!("{sh}: {sh}|FILE|x y|*")
+        );
+        let options = "#!/usr/bin/env -S sh -e -u\n";
+        assert_eq!(
+            started(System::MacOs, options),
+            format!("{sh}: {sh}|-e|-u|FILE|x y|*")
+        );
+        for (system, line) in [
+            (System::Elf, env),
+            (System::MacOs, "#!/bin/sh\n"),
+            (System::MacOs, "#!/usr/bin/env no-such-program\n"),
+            (System::MacOs, "no script"),
+        ] {
+            assert_eq!(started(system, line), "FILE: script|x y|*", "{line}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What users read says what is so: the manual page, README's pictures.
+
+use std::fs;
+
+use crate::common::commands::*;
+use crate::common::installed::*;
+use crate::common::*;
+
+#[test]
+fn the_picture_of_who_starts_whom_is_drawn_from_its_text() {
+    let read = |name| fs::read_to_string(root().join("scripts").join(name)).expect("it is there");
+    let (text, picture) = (read("spawn.txt"), read("spawn.svg"));
+    let drawn = picture
+        .split("<text ")
+        .skip(1)
+        .filter_map(|text| text.split(['>', '<']).nth(1))
+        .flat_map(str::split_whitespace);
+    let mut drawn: Vec<_> = drawn.collect();
+    let words = text.split(|c: char| !c.is_alphabetic());
+    let mut written: Vec<_> = words.filter(|word| word.len() > 1).collect(); // `v` is an arrow's head
+    drawn.sort();
+    written.sort();
+    assert!(written.len() > 20, "{text}");
+    assert_eq!(drawn, written, "make picture draws it");
+}
+
+#[test]
+fn the_manual_page_has_every_option_and_setting_and_no_fault() {
+    let page = fs::read_to_string(root().join("scripts/spawnfix.1")).expect("it is there");
+    // The help is the parser's; each line of an option's begins with its names.
+    let help = says(command(wrapper()).arg("--help"));
+    let names = help
+        .lines()
+        .filter(|line| line.trim_start().starts_with('-'));
+    let mut options: Vec<_> = names
+        .flat_map(|line| line.split("  ").find(|part| !part.is_empty()).into_iter())
+        .flat_map(|names| names.split(", "))
+        .map(|name| name.trim().split('=').next().expect("a part").to_owned())
+        .collect();
+    let items = page
+        .split_once(".It Fl -guard")
+        .map(|(_, rest)| format!(".It Fl -guard{rest}"));
+    let items = items.expect("the options begin so");
+    let (items, _) = items.split_once("\n.El\n").expect("the list ends");
+    let mut documented: Vec<_> = items
+        .lines()
+        .filter_map(|line| line.strip_prefix(".It "))
+        .flat_map(|line| line.split(" , "))
+        .filter_map(|name| name.strip_prefix("Fl ")?.split(' ').next())
+        .map(|name| format!("-{name}"))
+        .collect();
+    options.sort();
+    documented.sort();
+    assert!(options.len() > 10, "{help}");
+    assert_eq!(
+        documented, options,
+        "the manual page's options, and the parser's"
+    );
+    for source in [
+        "src/shared/settings.rs",
+        "scripts/modulefiles/spawnfix.tcl",
+        "src/wrapper/options.rs",
+    ] {
+        let source = fs::read_to_string(root().join(source)).expect("it is there");
+        let (source, _) = source.split_once("#[cfg(test)]").unwrap_or((&source, ""));
+        for word in source.split(|c: char| !(c.is_ascii_uppercase() || c == '_')) {
+            let setting = word
+                .strip_prefix("SPAWNFIX_")
+                .is_some_and(|name| !name.is_empty());
+            assert!(
+                !setting || page.contains(&format!(".It Ev {word}")),
+                "{word} is not in the manual page"
+            );
+        }
+    }
+    let lint = root().join("scripts/lint-manual");
+    let output = run(command(lint).arg(root().join("scripts/spawnfix.1")));
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    if !said.is_empty() {
+        skip(said.trim()); // mandoc or man is not here
+    }
+}
+
+#[test]
+fn the_picture_shows_what_the_terminal_showed() {
+    let dir = place();
+    let picture = dir.path().join("picture.svg");
+    let draw = |program: &str| {
+        let mut draw = command("python3");
+        draw.arg(root().join("scripts/picture.py"))
+            .arg("--output")
+            .arg(&picture);
+        run(draw.args(["sh", "-c", program]))
+    };
+    let output = draw(
+        r"[ -t 1 ] && printf 'fetching 1%%\rfetched <all>\033[K\n\033[1;31mdead\033[0m & gone\n'",
+    );
+    assert!(output.status.success(), "{output:?}");
+    let read = "import sys, xml.dom.minidom as dom
+texts = dom.parse(sys.argv[1]).getElementsByTagName('text')[1:]
+print([(text.firstChild.data, text.getAttribute('font-weight')) for text in texts])";
+    let printed = says(command("python3").args(["-c", read]).arg(&picture));
+    assert_eq!(
+        printed.trim(),
+        "[('fetched <all>', ''), ('dead', 'bold'), ('& gone', '')]"
+    );
+    // A run that failed is not drawn.
+    let before = fs::read(&picture).expect("it is there");
+    assert_eq!(draw("echo no; exit 3").status.code(), Some(3));
+    assert!(fs::read(&picture).expect("it is there") == before);
+}

