@@ -8,9 +8,9 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
 use crate::agent::STANDBY;
-use crate::output::print;
+use crate::output::print_flushed;
 use crate::procs::processes::{self, Process};
-use crate::shared::logging::shown;
+use crate::shared::logging::escape;
 use crate::shared::paths;
 
 /// How long an agent may take to end its jobs and itself.
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub fn main(pids: &[i32], dry: bool) -> ExitCode {
     let clean = std::cell::Cell::new(true);
     let report = |what: &str, text: String| {
-        print(&format!("{what:<10} {text}\n"));
+        print_flushed(&format!("{what:<10} {text}\n"));
         clean.set(clean.get() && ["in use", "ended"].contains(&what));
     };
     let mut agents: Vec<Agent> = processes::all().into_iter().filter_map(Agent::of).collect();
@@ -65,7 +65,7 @@ pub fn main(pids: &[i32], dry: bool) -> ExitCode {
         }
     }
     if !some {
-        print("nothing of yours is left behind or in use\n");
+        print_flushed("nothing of yours is left behind or in use\n");
     }
     if clean.get() {
         ExitCode::SUCCESS
@@ -126,7 +126,7 @@ impl Agent {
         Serves::Runs(format!(
             "its program {} ({}) is running",
             self.program,
-            shown(name)
+            escape(name)
         ))
     }
 }

@@ -30,7 +30,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-use output::{print, say};
+use output::{eprint_prefixed, print_flushed};
 
 mod agent;
 mod check;
@@ -71,8 +71,8 @@ fn main() -> ExitCode {
     match options::parse(&arguments) {
         Ok(asked) => act(asked),
         Err(complaint) => {
-            say(complaint);
-            say("'spawnfix --help' shows the options");
+            eprint_prefixed(complaint);
+            eprint_prefixed("'spawnfix --help' shows the options");
             ExitCode::from(2)
         }
     }
@@ -89,8 +89,8 @@ fn act(asked: Asked) -> ExitCode {
         Act::PrintEnv => return run::print_env(settings),
         Act::Check { json } => return check::main(&words, &settings, json),
         Act::Sweep { pids, dry } => return cleanup::main(&pids, dry),
-        Act::Completions(shell) => print(&completions::of(shell)),
-        Act::Say(text) => print(&text),
+        Act::Completions(shell) => print_flushed(&completions::of(shell)),
+        Act::Say(text) => print_flushed(&text),
     }
     ExitCode::SUCCESS
 }

@@ -1,15 +1,15 @@
-//! What this program says on stdout and stderr, and how it shows words from outside.
+//! What the command writes on stdout and stderr.
 
 use std::io::Write as _;
 
-/// Says this on stderr, as all that this program says there.
-pub fn say(text: impl std::fmt::Display) {
+/// Writes a line on stderr: `spawnfix: TEXT`.
+pub fn eprint_prefixed(text: impl std::fmt::Display) {
     // Nobody may be listening.
     let _ = writeln!(std::io::stderr(), "spawnfix: {text}");
 }
 
-/// Prints this on stdout.
-pub fn print(text: &str) {
+/// Writes this on stdout at once.
+pub fn print_flushed(text: &str) {
     let mut stdout = std::io::stdout();
     let _ = stdout.write_all(text.as_bytes());
     let _ = stdout.flush();

@@ -8,7 +8,7 @@ use crate::agent::program::Program;
 use crate::exec::Changes;
 use crate::mpi::hosts;
 use crate::mpi::mpiexec::{self, Found, LaunchError, NoLauncher};
-use crate::shared::logging::shown;
+use crate::shared::logging::escape;
 use crate::shared::paths;
 
 pub struct Attempts {
@@ -79,7 +79,7 @@ pub fn look_for_launchers(program: &Program) -> Found {
     let libmpi = program.libmpi();
     let found = mpiexec::find(std::env::var_os("PATH").as_deref(), libmpi.as_deref());
     for (file, why) in &found.unfit {
-        log::info!("{} {why}", shown(file));
+        log::info!("{} {why}", escape(file));
     }
     found
 }
@@ -89,8 +89,8 @@ pub fn warn_of_next(task: &Task, file: &Path, error: LaunchError) {
     if let Some(next) = task.untried.as_slice().first() {
         log::warn!(
             "{} {error}; the next is {}, {}",
-            shown(file),
-            shown(&next.file),
+            escape(file),
+            escape(&next.file),
             next.why
         );
     }

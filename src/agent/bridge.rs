@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use crate::agent::greeting::{Address, Greeting};
 use crate::agent::patient;
 use crate::mpi::hosts::host_name;
-use crate::output::say;
+use crate::output::eprint_prefixed;
 use crate::pmi::message::{Framer, Message};
 
 /// How long to go on trying to get through to an agent at whose port there is a crowd.
@@ -41,7 +41,7 @@ pub fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(format_args!(
+            eprint_prefixed(format_args!(
                 "the bridge to the process manager broke: {error}"
             ));
             ExitCode::FAILURE

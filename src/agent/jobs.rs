@@ -17,7 +17,7 @@ use crate::mpi::mpiexec::LaunchError;
 use crate::pmi::message::{Message, Request};
 use crate::procs;
 use crate::shared::logging::Escaped;
-use crate::shared::logging::shown;
+use crate::shared::logging::escape;
 use crate::shared::spawn_page::Calls;
 
 /// How long a job may take to end before it is killed. In all it may take 2 s.
@@ -280,7 +280,7 @@ impl Jobs {
                     job.background = true;
                     log::warn!(
                         "{} {}; something of it goes on in the background, and is waited for",
-                        shown(&job.launcher),
+                        escape(&job.launcher),
                         LaunchError::ended(status)
                     );
                 }

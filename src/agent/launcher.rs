@@ -10,7 +10,7 @@ use super::listener::Reception;
 use crate::agent::greeting::Address;
 use crate::exec::Changes;
 use crate::mpi::mpiexec::{Candidate, LaunchError};
-use crate::shared::logging::shown;
+use crate::shared::logging::escape;
 use crate::shared::paths;
 
 /// An mpiexec that runs.
@@ -72,7 +72,7 @@ pub fn launch(
     let pid = Pid::from_child(&child);
     log::info!(
         "job {number}, {purpose}: {} is launched, {}, as process {}",
-        shown(&candidate.file),
+        escape(&candidate.file),
         candidate.why,
         child.id()
     );

@@ -35,9 +35,9 @@ use crate::agent::program::Program;
 use crate::exec::{Changes, execve};
 use crate::interactive;
 use crate::mpi::launch::Launch;
-use crate::output::say;
+use crate::output::eprint_prefixed;
 use crate::shared::logging;
-use crate::shared::logging::shown;
+use crate::shared::logging::escape;
 use crate::shared::settings::{InteractiveSetting, Settings};
 use crate::shared::stdio;
 use crate::wrapper::preload_env;
@@ -64,7 +64,7 @@ pub use standby::NAME as STANDBY;
 /// Runs the agent with what stands behind `--agent`.
 pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(handed) = Handed::parse(words) else {
-        say("--agent is how the library calls this program; a user has no use for it");
+        eprint_prefixed("--agent is how the library calls this program; a user has no use for it");
         return ExitCode::from(2);
     };
     logging::start(
@@ -102,7 +102,7 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     if handed.version != env!("CARGO_PKG_VERSION") {
         log::warn!(
             "the library is spawnfix {}, and the program {}: {name} gets a stdin of its own, and no more",
-            shown(&handed.version),
+            escape(&handed.version),
             env!("CARGO_PKG_VERSION")
         );
         return become_launcher(&handed, &environment);
@@ -133,7 +133,7 @@ fn shell_by(settings: &Settings, program: &Program) -> Option<String> {
         InteractiveSetting::Yes => Some("SPAWNFIX_INTERACTIVE=1".to_owned()),
         InteractiveSetting::No => None,
         InteractiveSetting::Auto => interactive::shell(&program.arguments(), program.stdin())
-            .map(|word| shown(word).to_string()),
+            .map(|word| escape(word).to_string()),
     }
 }
 
@@ -161,7 +161,7 @@ fn become_launcher(handed: &Handed, environment: &Changes) -> ExitCode {
         }
         Err(_) => io::ErrorKind::InvalidInput.into(),
     };
-    log::error!("{} can't be run: {error}", shown(&handed.file));
+    log::error!("{} can't be run: {error}", escape(&handed.file));
     ExitCode::from(127)
 }
 

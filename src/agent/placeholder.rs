@@ -6,9 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::output::say;
+use crate::output::eprint_prefixed;
 use crate::pmi::message::Message;
-use crate::shared::logging::shown;
+use crate::shared::logging::escape;
 
 /// What this program is called with to be one: `spawnfix --stand-in LIBMPI`, launched by MPI as a child.
 pub const WORD: &[u8] = b"--stand-in";
@@ -28,9 +28,9 @@ pub fn main(libmpi: Option<&OsString>) -> ExitCode {
     match connect(libmpi) {
         Ok(()) => ExitCode::SUCCESS,
         Err(missing) => {
-            say(format_args!(
+            eprint_prefixed(format_args!(
                 "no stand-in for the children: {missing} in {}",
-                shown(libmpi)
+                escape(libmpi)
             ));
             ExitCode::FAILURE
         }

@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::output::print;
+use crate::output::print_flushed;
 
 /// How long a program may take to tell its version.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -88,7 +88,7 @@ pub fn answer_what_library(file: Option<&OsString>) -> ExitCode {
         }
         std::mem::transmute::<*mut libc::c_void, Ask>(ask)(text.as_mut_ptr().cast(), &mut length);
     }
-    print(
+    print_flushed(
         &CStr::from_bytes_until_nul(&text)
             .unwrap_or_default()
             .to_string_lossy(),

@@ -8,7 +8,7 @@ use std::process::Command;
 use super::ask::answer;
 use super::verdict::Loads;
 use crate::check::binary::{self, Binary};
-use crate::shared::logging::shown;
+use crate::shared::logging::escape;
 use crate::wrapper::preload_env::{self, System};
 
 pub fn told(loads: &Loads) -> String {
@@ -32,7 +32,7 @@ pub fn loads(program: &Path, library: &Path) -> (Loads, Option<PathBuf>) {
 
 /// By where the program is, and how it is signed.
 fn on_macos(program: &Path) -> Loads {
-    let name = shown(program);
+    let name = escape(program);
     let protected = ["/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", "/System/"];
     let path = program.as_os_str().as_bytes();
     if protected
@@ -57,7 +57,7 @@ fn on_macos(program: &Path) -> Loads {
 
 /// The dynamic linker that the program asks for, if that may load the library.
 fn dynamic_linker(program: &Path, library: &Path) -> Result<PathBuf, Loads> {
-    let name = shown(program);
+    let name = escape(program);
     let no = |why: &str| Err(Loads::No(format!("{name} {why}")));
     let unknown = |why: &str| Err(Loads::Unknown(format!("{name} {why}")));
     let Ok(metadata) = program.metadata() else {
@@ -87,7 +87,7 @@ fn dynamic_linker(program: &Path, library: &Path) -> Result<PathBuf, Loads> {
         None => no("is statically linked"),
         Some(linker) if !linker.exists() => no(&format!(
             "asks for the dynamic linker {}, which is not here",
-            shown(&linker)
+            escape(&linker)
         )),
         Some(linker) => Ok(linker),
     }
@@ -95,7 +95,7 @@ fn dynamic_linker(program: &Path, library: &Path) -> Result<PathBuf, Loads> {
 
 /// What the dynamic linker itself says: with --list it loads all that the program would, and does not start it.
 fn list(linker: &Path, program: &Path, library: &Path) -> (Loads, Option<PathBuf>) {
-    let name = shown(program);
+    let name = escape(program);
     let mut list = Command::new(linker);
     list.arg("--list").arg(program);
     match preload_env::variables(System::HERE, library, |name| std::env::var_os(name)) {

@@ -14,8 +14,8 @@ use self::verdict::{Facts, Loads, open_mpis_launcher};
 use crate::interactive;
 use crate::mpi::environment;
 use crate::mpi::{Family, Mpi};
-use crate::output::say;
-use crate::shared::logging::shown;
+use crate::output::eprint_prefixed;
+use crate::shared::logging::escape;
 use crate::shared::paths;
 use crate::shared::stdin::Stdin;
 use crate::wrapper::preload_env::{self, Variable};
@@ -37,11 +37,11 @@ pub fn main(words: &[OsString], settings: &[Variable], json: bool) -> ExitCode {
     }
     let mut report = Report::default();
     let own = paths::own().unwrap_or_default();
-    report.add("spawnfix", format!("{VERSION}, {}", shown(&own)));
+    report.add("spawnfix", format!("{VERSION}, {}", escape(&own)));
     let library = match preload_env::library() {
         Ok(library) => library,
         Err(complaint) => {
-            say(complaint);
+            eprint_prefixed(complaint);
             report.add("library", "not there");
             return report.print(false, json);
         }
@@ -49,7 +49,7 @@ pub fn main(words: &[OsString], settings: &[Variable], json: bool) -> ExitCode {
     // The words that it logs when it is loaded.
     let version = binary::text_between(&library, "spawnfix ", " is loaded");
     let version = version.unwrap_or("unknown version".to_owned());
-    report.add("library", format!("{version}, {}", shown(&library)));
+    report.add("library", format!("{version}, {}", escape(&library)));
     let agent = agent(&library, &version, &mut report);
 
     let program = match words {
@@ -74,7 +74,7 @@ pub fn main(words: &[OsString], settings: &[Variable], json: bool) -> ExitCode {
 
     let command = words
         .first()
-        .map_or("COMMAND".to_owned(), |word| shown(word).to_string());
+        .map_or("COMMAND".to_owned(), |word| escape(word).to_string());
     let steps = ["SLURM_STEP_ID", "SLURM_STEPID"];
     let used = mpiexecs.used.as_ref();
     let mpi = program.mpi.as_ref().or(used.map(|used| &used.mpi));
@@ -111,7 +111,7 @@ fn agent(library: &Path, version: &str, report: &mut Report) -> bool {
     let places = ["", "../bin", "../../bin", "spawnfix"];
     let places = places.map(|place| directory.join(place).join("spawnfix"));
     let Some(agent) = places.iter().find(|place| paths::is_program(place)) else {
-        let place = shown(directory);
+        let place = escape(directory);
         report.add("agent", format!("not there: the library looks for the program spawnfix in {place}, and in ../bin, ../../bin and spawnfix from there"));
         return false;
     };
@@ -130,7 +130,7 @@ fn agent(library: &Path, version: &str, report: &mut Report) -> bool {
     };
     report.add(
         "agent",
-        format!("{}, {}{but}", shown(OsStr::new(&said)), shown(&agent)),
+        format!("{}, {}{but}", escape(OsStr::new(&said)), escape(&agent)),
     );
     same
 }
@@ -146,7 +146,7 @@ struct Program {
 /// A command, as a user types it: its interpreter if it is a script, whether it is a shell, whether the library loads,
 /// its MPI.
 fn program(words: &[OsString], library: &Path, report: &mut Report) -> Program {
-    let name = shown(&words[0]);
+    let name = escape(&words[0]);
     let Some(file) = paths::first(&words[0]) else {
         report.add("command", format!("{name}: not found on PATH"));
         return Program {
@@ -155,7 +155,7 @@ fn program(words: &[OsString], library: &Path, report: &mut Report) -> Program {
             library: None,
         };
     };
-    let mut text = shown(&file).to_string();
+    let mut text = escape(&file).to_string();
     let mut argv = words.to_vec();
     let mut program = file;
     // A script's interpreter may be a script, as pyenv's python is.
@@ -167,11 +167,11 @@ fn program(words: &[OsString], library: &Path, report: &mut Report) -> Program {
         program = PathBuf::from(&interpreter[0]);
         interpreter.append(&mut argv);
         argv = interpreter;
-        let _ = write!(text, ", run by {}", shown(&program));
+        let _ = write!(text, ", run by {}", escape(&program));
     }
     report.add("command", text);
     report.add("shell", match interactive::shell(&argv, Stdin::of_this_program()) {
-        Some(word) => format!("yes, by {}: Ctrl-C and its children's crashes spare it", shown(word)),
+        Some(word) => format!("yes, by {}: Ctrl-C and its children's crashes spare it", escape(word)),
         None => "no: Ctrl-C and its children's crashes reach it, too, as MPI has it; 'spawnfix -i' spares it".to_owned(),
     });
     let (loads, mut mpi_library) = loads(&program, library);
@@ -206,11 +206,11 @@ fn program(words: &[OsString], library: &Path, report: &mut Report) -> Program {
 const ASK_PYTHON: &str = "import mpi4py
 mpi4py.rc.initialize = False
 from mpi4py import MPI
-print(MPI.Get_library_version().strip('\\0'))
+print_flushed(MPI.Get_library_version().strip('\\0'))
 import os.path
 if os.path.exists('/proc/self/maps'):
     for line in open('/proc/self/maps'):
         file = line.rstrip().partition('/')
         if os.path.basename(file[2]).startswith('libmpi'):
-            print('libmpi is', '/' + file[2])
+            print_flushed('libmpi is', '/' + file[2])
             break";

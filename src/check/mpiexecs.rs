@@ -10,7 +10,7 @@ use super::verdict::Launcher;
 use crate::mpi::mpiexec;
 use crate::mpi::whose;
 use crate::mpi::{Family, Mpi};
-use crate::shared::logging::shown;
+use crate::shared::logging::escape;
 use crate::shared::paths;
 
 /// The mpiexecs: the one that a spawn will launch, and others that a user should know of.
@@ -64,7 +64,7 @@ impl Mpiexecs {
                 Family::Unknown => "unknown".to_owned(),
                 _ => launcher.mpi.to_string(),
             };
-            format!("{}: {mpi}", shown(&launcher.file))
+            format!("{}: {mpi}", escape(&launcher.file))
         };
         report.add(
             "mpiexec",

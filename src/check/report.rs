@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use crate::output::print;
+use crate::output::print_flushed;
 
 /// What is found, a line each.
 #[derive(Default)]
@@ -31,7 +31,7 @@ impl Report {
                 let _ = writeln!(text, "{name:<10} {said}");
             }
         }
-        print(&text);
+        print_flushed(&text);
         if works {
             ExitCode::SUCCESS
         } else {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::mpi::behavior::{self, Spawn};
 use crate::mpi::{Family, Mpi};
-use crate::shared::logging::shown;
+use crate::shared::logging::escape;
 
 /// Whether the library loads into a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl Facts<'_> {
                 self.command,
                 open_mpis_launcher(mpi),
                 self.better
-                    .map_or("it".to_owned(), |better| shown(better).to_string())
+                    .map_or("it".to_owned(), |better| escape(better).to_string())
             ));
         }
         match mpi.and_then(behavior::of).and_then(|known| known.harm()) {
@@ -135,7 +135,7 @@ impl Facts<'_> {
                     "{} has {mpi}, which the mpiexec of Open MPI can't serve; put {} in front on PATH",
                     self.command,
                     self.better
-                        .map_or("the bin of its MPI".to_owned(), |better| shown(better)
+                        .map_or("the bin of its MPI".to_owned(), |better| escape(better)
                             .to_string())
                 ));
             }

@@ -10,7 +10,7 @@ use std::process::ExitStatus;
 
 use crate::mpi::Family;
 use crate::mpi::whose;
-use crate::shared::logging::shown;
+use crate::shared::logging::escape;
 
 /// An mpiexec that may serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,7 +171,7 @@ impl fmt::Display for NoLauncher<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.last {
             None => f.write_str("mpiexec was not found on PATH")?,
-            Some((file, error)) => write!(f, "{} {error}", shown(file))?,
+            Some((file, error)) => write!(f, "{} {error}", escape(file))?,
         }
         f.write_str(", so MPI can launch nothing")?;
         if let Some(mpi) = &self.mpi {
@@ -186,7 +186,7 @@ impl fmt::Display for NoLauncher<'_> {
             }
             Some((_, LaunchError::Exited(_) | LaunchError::Killed(_))) => {
                 if let Some((variable, bridge)) = &self.hosts {
-                    let bridge = shown(bridge);
+                    let bridge = escape(bridge);
                     write!(
                         f,
                         ": it launches where {variable} says, and the first of those hosts must have {bridge}"
@@ -197,7 +197,7 @@ impl fmt::Display for NoLauncher<'_> {
             _ => return Ok(()),
         }
         let path = self.path.unwrap_or(OsStr::new("not set"));
-        write!(f, "; PATH is {}", shown(path))
+        write!(f, "; PATH is {}", escape(path))
     }
 }
 

@@ -251,7 +251,7 @@ fn open_append(path: &CStr) -> c_int {
     }
 }
 
-/// A word from outside, as it is shown.
-pub fn shown(word: &(impl AsRef<std::ffi::OsStr> + ?Sized)) -> Escaped<'_> {
+/// A word from outside, with its control characters escaped: for messages and the log.
+pub fn escape(word: &(impl AsRef<std::ffi::OsStr> + ?Sized)) -> Escaped<'_> {
     Escaped(std::os::unix::ffi::OsStrExt::as_bytes(word.as_ref()))
 }

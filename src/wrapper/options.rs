@@ -10,7 +10,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use clap_complete::Shell;
 
-use crate::shared::logging::shown;
+use crate::shared::logging::escape;
 use crate::shared::settings;
 
 const GUARDS: [&str; 4] = ["auto", "launch", "call", "off"];
@@ -168,7 +168,7 @@ pub fn parse(words: &[OsString]) -> Result<Asked, String> {
             };
             Err(format!(
                 "{option} takes no command, and got '{}'",
-                shown(word)
+                escape(word)
             ))
         }
         _ => Ok(Asked {
@@ -210,7 +210,7 @@ fn act(found: &ArgMatches) -> Result<Act, String> {
 
 fn pid(word: &OsString) -> Result<i32, String> {
     let pid = word.to_str().and_then(|word| word.parse().ok());
-    pid.ok_or_else(|| format!("--sweep takes process ids, and got '{}'", shown(word)))
+    pid.ok_or_else(|| format!("--sweep takes process ids, and got '{}'", escape(word)))
 }
 
 fn given_settings(found: &ArgMatches) -> Result<Vec<(&'static str, OsString)>, String> {
@@ -226,7 +226,7 @@ fn given_settings(found: &ArgMatches) -> Result<Vec<(&'static str, OsString)>, S
         let takes = |what| {
             format!(
                 "--log-file='{}': it takes the name of a file{what}",
-                shown(file)
+                escape(file)
             )
         };
         if file.is_empty() {
@@ -268,7 +268,7 @@ fn complaint(error: &clap::Error, words: &[OsString]) -> String {
     match error.kind() {
         ErrorKind::NoEquals => format!("{name} takes a value: {name}=…"),
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
-            format!("{name}='{}': it takes {takes}", shown(OsStr::new(&value)))
+            format!("{name}='{}': it takes {takes}", escape(OsStr::new(&value)))
         }
         ErrorKind::TooManyValues => format!("{name} takes no value"),
         // With what stands behind an equals sign.
@@ -276,7 +276,7 @@ fn complaint(error: &clap::Error, words: &[OsString]) -> String {
             let word = words
                 .iter()
                 .find(|word| word.to_string_lossy().starts_with(&option));
-            let word = word.map_or(option.clone(), |word| shown(word).to_string());
+            let word = word.map_or(option.clone(), |word| escape(word).to_string());
             format!("unknown option '{word}'")
         }
         _ => {

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::shared::logging::shown;
+use crate::shared::logging::escape;
 use crate::shared::paths;
 
 /// Whose dynamic linker it is.
@@ -68,7 +68,7 @@ pub fn library() -> Result<PathBuf, String> {
             let real = linked.then(|| library.canonicalize().ok()).flatten();
             return Ok(real.unwrap_or(library));
         }
-        looked.push(shown(&library).to_string());
+        looked.push(escape(&library).to_string());
     }
     let looked = looked.join(", ");
     Err(format!("the library is not there; looked for {looked}"))
@@ -86,7 +86,7 @@ pub fn variables(
     if has(b":") {
         return Err(format!(
             "a path with a colon can't be preloaded: {}",
-            shown(path)
+            escape(path)
         ));
     }
     if system == System::MacOs {
@@ -100,7 +100,7 @@ pub fn variables(
     // ld.so splits LD_PRELOAD at colons and blanks and knows no quoting; LD_LIBRARY_PATH at colons and semicolons. So a
     // path with blanks goes there, and the bare name is preloaded.
     if has(b";") {
-        let path = shown(path);
+        let path = escape(path);
         return Err(format!(
             "a path with blanks and a semicolon can't be preloaded: {path}"
         ));

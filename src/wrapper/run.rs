@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::exec::execve;
-use crate::output::{print, say};
-use crate::shared::logging::shown;
+use crate::output::{eprint_prefixed, print_flushed};
+use crate::shared::logging::escape;
 use crate::shared::paths;
 use crate::shared::paths::NotFound;
 use crate::wrapper::preload_env::{self, System, Variable};
@@ -21,13 +21,13 @@ pub fn command(words: Vec<OsString>, settings: Vec<Variable>) -> ExitCode {
     let files = match paths::find(name) {
         Ok(files) => files,
         Err(why) => {
-            let shown = shown(name);
-            say(match why {
-                NotFound::NotExecutable => format!("{shown}: can't be executed"),
-                NotFound::Missing if name.as_bytes().contains(&b'/') => {
-                    format!("{shown}: no such file")
+            let name = escape(name);
+            eprint_prefixed(match why {
+                NotFound::NotExecutable => format!("{name}: can't be executed"),
+                NotFound::Missing if words[0].as_bytes().contains(&b'/') => {
+                    format!("{name}: no such file")
                 }
-                NotFound::Missing => format!("{shown}: not found on PATH"),
+                NotFound::Missing => format!("{name}: not found on PATH"),
             });
             return ExitCode::from(why as u8);
         }
@@ -43,7 +43,7 @@ pub fn print_env(settings: Vec<Variable>) -> ExitCode {
     with_library(|mut variables| {
         variables.extend(settings);
         for (name, value) in variables {
-            print(&format!(
+            print_flushed(&format!(
                 "{name}='{}'; export {name};\n",
                 value.to_string_lossy().replace('\'', "'\\''")
             ));
@@ -57,9 +57,9 @@ pub fn by_another_name(name: &OsStr, arguments: Vec<OsString>) -> ExitCode {
     let name = Path::new(name).file_name().unwrap_or_default();
     let mut files = paths::find(name).unwrap_or_default().into_iter();
     let Some(file) = files.find(|file| !paths::is_wrapper(file)) else {
-        say(format_args!(
+        eprint_prefixed(format_args!(
             "{}: not found on PATH, but for links to spawnfix",
-            shown(name)
+            escape(name)
         ));
         return ExitCode::from(NotFound::Missing as u8);
     };
@@ -74,7 +74,7 @@ fn with_library(then: impl FnOnce(Vec<Variable>) -> ExitCode) -> ExitCode {
     match variables {
         Ok(variables) => then(variables),
         Err(complaint) => {
-            say(complaint);
+            eprint_prefixed(complaint);
             ExitCode::FAILURE
         }
     }
@@ -92,7 +92,7 @@ fn execute(file: &Path, words: Vec<OsString>, variables: Vec<Variable>) -> ExitC
             NotFound::NotExecutable,
         ),
     };
-    say(format_args!("{}: {why}", shown(&file)));
+    eprint_prefixed(format_args!("{}: {why}", escape(&file)));
     ExitCode::from(status as u8)
 }
 
