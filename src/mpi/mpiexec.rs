@@ -201,6 +201,24 @@ impl fmt::Display for NoLauncher<'_> {
     }
 }
 
+/// libmpi.so.12, libmpich.so.12, libmpi.12.dylib, libmpi_abi.so.0, Cray's libmpi_gnu.so.12, a wheel's
+/// libmpi-d26c8c51.so.12.
+pub fn is_libmpi(name: &[u8]) -> bool {
+    let rest = name.strip_prefix(b"libmpi").unwrap_or_default();
+    let rest = rest.strip_prefix(b"ch").unwrap_or(rest);
+    let kin = [
+        &b".so"[..],
+        b"_abi",
+        b"-",
+        b"_gnu",
+        b"_intel",
+        b"_cray",
+        b"_nvidia",
+    ];
+    kin.iter().any(|kin| rest.starts_with(kin))
+        || rest.starts_with(b".") && rest.ends_with(b".dylib")
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

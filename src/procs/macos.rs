@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 #[cfg(target_os = "macos")]
-pub use system::{arguments, directory, files, look, pids, stdin};
+use system::{arguments, directory, files, stdin};
+#[cfg(target_os = "macos")]
+pub use system::{look, pids};
 
 #[cfg(target_os = "macos")]
 mod system {
@@ -169,6 +171,50 @@ fn words(area: &[u8]) -> Option<Vec<OsString>> {
             .map(|word| OsString::from_vec(word.to_vec()))
             .collect(),
     )
+}
+
+/// The same by rustix's process id, as linux.rs has it.
+#[cfg(target_os = "macos")]
+pub mod of_pid {
+    use std::ffi::OsString;
+    use std::path::PathBuf;
+
+    use rustix::process::Pid;
+
+    use super::super::stdin_of;
+    use crate::shared::stdin::Stdin;
+
+    pub fn arguments(pid: Pid) -> Vec<OsString> {
+        super::arguments(pid.as_raw_nonzero().get())
+    }
+
+    pub fn stdin(pid: Pid) -> Stdin {
+        match super::stdin(pid.as_raw_nonzero().get()) {
+            None => Stdin::Closed,
+            Some((_, Some((mode, device, path)))) => stdin_of(mode, device, &path),
+            Some((libc::PROX_FDTYPE_PIPE, None)) => Stdin::Pipe,
+            Some((libc::PROX_FDTYPE_SOCKET, None)) => Stdin::Socket,
+            Some(_) => Stdin::Device,
+        }
+    }
+
+    pub fn directory(pid: Pid) -> Option<PathBuf> {
+        super::directory(pid.as_raw_nonzero().get())
+    }
+
+    pub fn files(pid: Pid) -> impl Iterator<Item = PathBuf> {
+        super::files(pid.as_raw_nonzero().get())
+    }
+
+    /// No file without a name can be had from another process here.
+    pub fn open_file(_: Pid, _: &[u8]) -> Option<std::fs::File> {
+        None
+    }
+
+    /// Asked where a file was found.
+    pub fn is_stopped(_: Pid) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

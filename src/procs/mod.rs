@@ -1,15 +1,26 @@
 //! Which process descends from which: for a job's idleness and its end.
 
 use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::IsTerminal;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
 use rustix::process::{Pid, Signal};
+
+use crate::shared::stdin::Stdin;
 
 #[cfg(any(test, target_os = "macos"))]
 pub mod macos;
 pub mod processes;
 
+#[cfg(target_os = "linux")]
+pub mod linux;
+
+#[cfg(target_os = "linux")]
+pub use linux::{arguments, directory, files, is_stopped, open_file, stdin};
 #[cfg(target_os = "macos")]
-use crate::procs::macos;
+pub use macos::of_pid::{arguments, directory, files, is_stopped, open_file, stdin};
 
 /// A process, as it was when it was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,4 +95,31 @@ pub fn ancestors(all: &HashMap<Pid, Process>, of: Pid) -> impl Iterator<Item = P
     let parent = |pid: &Pid| all.get(pid).and_then(|process| process.parent);
     // The look was not of one moment: a number may have come round.
     std::iter::successors(parent(&of), parent).take(all.len())
+}
+
+/// What a file of this mode and device is, on another process's fd 0. It can be opened by this path.
+fn stdin_of(mode: u32, device: u64, path: &Path) -> Stdin {
+    let kind = mode as libc::mode_t & libc::S_IFMT;
+    if kind == libc::S_IFCHR {
+        // To ask a device whether it is a terminal, it has to be opened.
+        let device = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
+            .open(path);
+        if device.is_ok_and(|device| device.is_terminal()) {
+            return Stdin::Terminal;
+        }
+    }
+    match kind {
+        libc::S_IFIFO => Stdin::Pipe,
+        libc::S_IFSOCK => Stdin::Socket,
+        libc::S_IFREG => Stdin::File,
+        _ if Path::new("/dev/null")
+            .metadata()
+            .is_ok_and(|null| null.rdev() == device) =>
+        {
+            Stdin::DevNull
+        }
+        _ => Stdin::Device,
+    }
 }

@@ -10,7 +10,8 @@ use libfuzzer_sys::fuzz_target;
 use spawnfix_fuzz::host_process::is_secure;
 use spawnfix_fuzz::interactive::shell;
 use spawnfix_fuzz::own_path::file_at;
-use spawnfix_fuzz::program::{is_libmpi, system};
+use spawnfix_fuzz::mpi::mpiexec::is_libmpi;
+use spawnfix_fuzz::procs::linux;
 use spawnfix_fuzz::shared::paths::interpreter_in;
 use spawnfix_fuzz::shared::stdin::Stdin;
 
@@ -21,7 +22,7 @@ fuzz_target!(|input: &[u8]| {
     match which {
         b'c' => {
             // cmdline: its words are what is between the zeroes; and who is a shell.
-            let words = system::words_of(text);
+            let words = linux::words_of(text);
             let joined = words.join(OsStr::from_bytes(b"\0"));
             assert_eq!(joined.as_bytes(), text.strip_suffix(b"\0").unwrap_or(text));
             for stdin in [Stdin::Terminal, Stdin::File] {
@@ -35,7 +36,7 @@ fuzz_target!(|input: &[u8]| {
         }
         b'm' => {
             // maps: every file is the end of a line; the library's own is without what an update leaves behind it.
-            for file in system::files_of(text) {
+            for file in linux::files_of(text) {
                 let bytes = file.as_os_str().as_bytes();
                 assert!(bytes.starts_with(b"/") && !bytes.contains(&b'\n'));
                 is_libmpi(file.file_name().unwrap_or_default().as_bytes());

@@ -11,7 +11,7 @@ mod output;
 #[path = "../../../src/pmi/mod.rs"]
 pub mod pmi;
 #[path = "../../../src/procs/mod.rs"]
-mod procs;
+pub mod procs;
 #[path = "../../../src/shared/mod.rs"]
 pub mod shared;
 
@@ -23,8 +23,6 @@ pub mod host_process;
 pub mod own_path;
 #[path = "../../../src/wrapper/preload_env.rs"]
 pub mod preload_env;
-#[path = "../../../src/agent/program.rs"]
-pub mod program;
 
 /// Whether this text can neither drive a terminal nor begin a line of its own.
 pub fn is_plain(text: &str) -> bool {
