@@ -10,7 +10,7 @@ EXT := $(if $(filter Darwin,$(shell uname -s)),dylib,so)
 LIB := target/release/libspawnfix.$(EXT)
 HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')
 TARGETS ?= $(HOST)
-PICTURE ?= scripts/demo.svg
+PICTURE ?= scripts/pictures/demo.svg
 
 .PHONY: help build test test-cluster test-wheel test-aarch64 test-faults check-macos soak fuzz demo picture shell bench wheel dist deb install uninstall lint clean
 
@@ -22,88 +22,88 @@ build: ## build target/release/libspawnfix.so (.dylib on macOS) and target/relea
 
 test: build ## fetch the MPI libraries into target/mpi (once), then run every test
 	@case $$PWD in *[[:space:]]*) echo "make test: MPICH's mpicc works in no directory with a blank in its name" >&2; exit 1 ;; esac
-	scripts/fetch-mpi --all
-	scripts/fetch-mpi4py-tests
-	scripts/fetch-modules || [ $$? = 3 ]
-	scripts/fetch-debian || [ $$? = 3 ]
-	scripts/fetch-preloads || [ $$? = 3 ]
+	scripts/fetch/mpi --all
+	scripts/fetch/mpi4py-tests
+	scripts/fetch/modules || [ $$? = 3 ]
+	scripts/fetch/debian || [ $$? = 3 ]
+	scripts/fetch/preloads || [ $$? = 3 ]
 	$(CARGO) test --locked $(TESTFLAGS)
 
 # Root's, as it makes hosts of namespaces: tests/cluster/three-hosts. It says what it lacks.
 test-cluster: build ## the same on three hosts, by ssh and by Slurm: namespaces of this one; root's; two minutes
-	scripts/fetch-mpi mpich-4.0.3 mpich-4.1.3 mpich-4.2.3 mpich-4.3.2 mpich-5.0.2
+	scripts/fetch/mpi mpich-4.0.3 mpich-4.1.3 mpich-4.2.3 mpich-4.3.2 mpich-5.0.2
 	$(CARGO) test --locked --test long cluster:: -- --ignored
 
 test-faults: build ## system calls of child, agent and bridge fail in turn, by strace; mpiexec, agent and bridge are killed at every step
-	scripts/fetch-mpi mpich-4.1.3 mpich-4.2.3 mpich-5.0.2 impi-2021.13.1
+	scripts/fetch/mpi mpich-4.1.3 mpich-4.2.3 mpich-5.0.2 impi-2021.13.1
 	$(CARGO) test --locked --test main -- faults:: kills:: --include-ignored --test-threads 1
 
 soak: build ## a thousand spawns, hundreds of programs, while someone types; half an hour
-	scripts/fetch-mpi mpich-4.2.3 mpich-5.0.2
+	scripts/fetch/mpi mpich-4.2.3 mpich-5.0.2
 	SPAWNFIX_SOAK=long $(CARGO) test --locked --test main soak:: -- --test-threads 1
 
 test-wheel: build ## the wheel and the tarball, on Debian 11 and 13: needs root, and debootstrap
-	scripts/fetch-debian --pip
-	scripts/package --wheel --tarball --deb $(HOST)
+	scripts/fetch/debian --pip
+	scripts/package/package --wheel --tarball --deb $(HOST)
 	$(CARGO) test --locked --test long wheel:: -- --ignored
 
 fuzz: ## a million cases for each of what reads words from outside (CASES=); cargo-fuzz is fetched into target (once)
 	scripts/fuzz $(CASES)
 
 check-macos: ## cross-compile for macOS, and hold what comes out against what its dynamic linker asks for
-	scripts/cross aarch64-apple-darwin
-	scripts/cross x86_64-apple-darwin
+	scripts/package/cross aarch64-apple-darwin
+	scripts/package/cross x86_64-apple-darwin
 	$(CARGO) test --locked --test long macos:: -- --ignored
 
 # TMPDIR: that Debian has the machine's /tmp, and no more.
 test-aarch64: ## cross-compile for arm64, and test that under emulation, in a Debian of its own
-	scripts/fetch-aarch64
-	scripts/cross aarch64-unknown-linux-gnu
+	scripts/fetch/aarch64
+	scripts/package/cross aarch64-unknown-linux-gnu
 	env -u TMPDIR $(CARGO) test --locked --test long aarch64:: -- --ignored
 
 demo: build ## the story on a pseudo-terminal, without and with the library
-	scripts/fetch-mpi mpich-4.2.3
-	$(PYTHON) scripts/demo.py $(LIB)
+	scripts/fetch/mpi mpich-4.2.3
+	$(PYTHON) scripts/pictures/demo.py $(LIB)
 
-picture: build ## draw README's pictures: the demo's terminal, from a real run, and what scripts/spawn.txt says
-	scripts/fetch-mpi mpich-4.2.3
-	$(PYTHON) scripts/picture.py --title 'make demo' --output $(PICTURE) $(PYTHON) scripts/demo.py $(LIB)
+picture: build ## draw README's pictures: the demo's terminal, from a real run, and what scripts/pictures/spawn.txt says
+	scripts/fetch/mpi mpich-4.2.3
+	$(PYTHON) scripts/pictures/picture.py --title 'make demo' --output $(PICTURE) $(PYTHON) scripts/pictures/demo.py $(LIB)
 	$(CARGO) install --quiet --locked --root target/svgbob svgbob_cli@0.7.6
-	target/svgbob/bin/svgbob_cli --font-family monospace scripts/spawn.txt --output scripts/spawn.svg
+	target/svgbob/bin/svgbob_cli --font-family monospace scripts/pictures/spawn.txt --output scripts/pictures/spawn.svg
 
 shell: build ## IPython under the library, to try by hand
-	scripts/fetch-mpi mpich-4.2.3
+	scripts/fetch/mpi mpich-4.2.3
 	IPYTHONDIR="$(CURDIR)/target/ipython" PATH="$(CURDIR)/target/mpi/mpich-4.2.3/bin:$$PATH" target/release/spawnfix ipython
 
 bench: build ## measure what the preload costs, beside its goals and beside others' libraries
-	scripts/fetch-mpi mpich-5.0.2 mpich-4.2.3 openmpi-5.0.11
-	$(PYTHON) scripts/bench $(LIB)
+	scripts/fetch/mpi mpich-5.0.2 mpich-4.2.3 openmpi-5.0.11
+	$(PYTHON) scripts/bench/bench $(LIB)
 
-# What users download. TARGETS='…' names other kinds of machine than this one: scripts/cross --help lists them.
+# What users download. TARGETS='…' names other kinds of machine than this one: scripts/package/cross --help lists them.
 wheel: build ## a wheel for pip, in target/dist
-	scripts/package --wheel $(TARGETS)
+	scripts/package/package --wheel $(TARGETS)
 
 dist: build ## a tarball of what is installed, in target/dist
-	scripts/package --tarball $(TARGETS)
+	scripts/package/package --tarball $(TARGETS)
 
 deb: build ## a package for Debian and its kin, in target/dist
-	scripts/package --deb $(TARGETS)
+	scripts/package/package --deb $(TARGETS)
 
 # These build nothing: root, who installs, may have no cargo. PREFIX, LIBDIR and DESTDIR reach the script as variables.
 install: ## copy what was built to PREFIX=/usr/local (LIBDIR=PREFIX/lib), under DESTDIR=
-	scripts/install $(LIB)
+	scripts/package/install $(LIB)
 
 uninstall: ## take that away again
-	scripts/install --remove $(LIB)
+	scripts/package/install --remove $(LIB)
 
 lint: ## formatting, clippy, shellcheck, the manual page
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) check --locked --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz
-	shellcheck scripts/cross scripts/fetch-* scripts/fuzz scripts/install scripts/lint-manual scripts/benchmarks/commands.sh \
+	shellcheck scripts/fetch/* scripts/package/cross scripts/package/install scripts/fuzz scripts/lint-manual scripts/bench/commands.sh \
 		tests/aarch64/inside tests/cluster/three-hosts tests/slurm/one-node .ci/run
-	scripts/lint-manual scripts/spawnfix.1
+	scripts/lint-manual scripts/share/spawnfix.1
 
 clean: ## remove all that was built or fetched
 	rm -rf target

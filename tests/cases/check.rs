@@ -456,7 +456,7 @@ fn check_knows_debians_own_mpis() {
         let root = debian.join(suite);
         if !root.join("complete").exists() || !is_root() {
             skip(
-                "no Debian in target/debian, or no root to chroot there: scripts/fetch-debian fetches it",
+                "no Debian in target/debian, or no root to chroot there: scripts/fetch/debian fetches it",
             );
             return;
         }

@@ -8,7 +8,8 @@ use crate::common::*;
 
 #[test]
 fn the_picture_of_who_starts_whom_is_drawn_from_its_text() {
-    let read = |name| fs::read_to_string(root().join("scripts").join(name)).expect("it is there");
+    let read =
+        |name| fs::read_to_string(root().join("scripts/pictures").join(name)).expect("it is there");
     let (text, picture) = (read("spawn.txt"), read("spawn.svg"));
     let drawn = picture
         .split("<text ")
@@ -26,7 +27,7 @@ fn the_picture_of_who_starts_whom_is_drawn_from_its_text() {
 
 #[test]
 fn the_manual_page_has_every_option_and_setting_and_no_fault() {
-    let page = fs::read_to_string(root().join("scripts/spawnfix.1")).expect("it is there");
+    let page = fs::read_to_string(root().join("scripts/share/spawnfix.1")).expect("it is there");
     // The help is the parser's; each line of an option's begins with its names.
     let help = says(command(wrapper()).arg("--help"));
     let names = help
@@ -58,7 +59,7 @@ fn the_manual_page_has_every_option_and_setting_and_no_fault() {
     );
     for source in [
         "src/shared/settings.rs",
-        "scripts/modulefiles/spawnfix.tcl",
+        "scripts/share/modulefiles/spawnfix.tcl",
         "src/wrapper/options.rs",
     ] {
         let source = fs::read_to_string(root().join(source)).expect("it is there");
@@ -74,7 +75,7 @@ fn the_manual_page_has_every_option_and_setting_and_no_fault() {
         }
     }
     let lint = root().join("scripts/lint-manual");
-    let output = run(command(lint).arg(root().join("scripts/spawnfix.1")));
+    let output = run(command(lint).arg(root().join("scripts/share/spawnfix.1")));
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
     if !said.is_empty() {
@@ -88,7 +89,7 @@ fn the_picture_shows_what_the_terminal_showed() {
     let picture = dir.path().join("picture.svg");
     let draw = |program: &str| {
         let mut draw = command("python3");
-        draw.arg(root().join("scripts/picture.py"))
+        draw.arg(root().join("scripts/pictures/picture.py"))
             .arg("--output")
             .arg(&picture);
         run(draw.args(["sh", "-c", program]))

@@ -245,7 +245,7 @@ fn make_install_refuses_what_cannot_work() {
     }
     // Nothing was built: what to do is said, and not done, as root may have no cargo.
     let dir = place();
-    let mut install = command(root().join("scripts/install"));
+    let mut install = command(root().join("scripts/package/install"));
     let output = run(install
         .arg("target/nowhere/libspawnfix.so")
         .env("PREFIX", dir.path()));

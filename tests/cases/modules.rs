@@ -7,12 +7,12 @@ use crate::common::commands::*;
 use crate::common::installed::*;
 use crate::common::*;
 
-/// The two systems that scripts/fetch-modules unpacked, and the start-up file of each.
+/// The two systems that scripts/fetch/modules unpacked, and the start-up file of each.
 fn module_systems() -> Vec<(&'static str, PathBuf)> {
     let modules = library().with_file_name("../modules");
     if !modules.join("done").exists() {
         skip(
-            "no Environment Modules and Lmod in target/modules: scripts/fetch-modules fetches them where apt-get is",
+            "no Environment Modules and Lmod in target/modules: scripts/fetch/modules fetches them where apt-get is",
         );
         return Vec::new();
     }

@@ -18,7 +18,7 @@ fn own_tests(mpi: Mpi, library: bool) -> Report {
     let tests = target().join("mpi4py-tests");
     assert!(
         tests.join("complete").exists(),
-        "{} is not there: `scripts/fetch-mpi4py-tests` fetches it, `make test` does both",
+        "{} is not there: `scripts/fetch/mpi4py-tests` fetches it, `make test` does both",
         tests.display()
     );
     let python = Program::new(mpi.bin("python")).arg(app("own_tests.py"));

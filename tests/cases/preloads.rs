@@ -16,12 +16,12 @@ use crate::common::*;
 /// Under which the spawn is to be cured: typed at, the program is killed without the library.
 const MPI: Mpi = MPICH_4_2_3;
 
-/// A library that scripts/fetch-preloads fetched, or `None`, and the reason said.
+/// A library that scripts/fetch/preloads fetched, or `None`, and the reason said.
 fn other(name: &str) -> Option<PathBuf> {
     let library = target().join("preloads/lib").join(format!("{name}.so"));
     if !library.exists() {
         skip(&format!(
-            "there is no {name}: scripts/fetch-preloads fetches Debian's"
+            "there is no {name}: scripts/fetch/preloads fetches Debian's"
         ));
         return None;
     }

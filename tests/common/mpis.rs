@@ -22,7 +22,7 @@ pub enum Disease {
     Healthy,
 }
 
-/// An MPI library in a virtual environment that `scripts/fetch-mpi` made.
+/// An MPI library in a virtual environment that `scripts/fetch/mpi` made.
 #[derive(Clone, Copy, Debug)]
 pub struct Mpi {
     /// The environment's name.
@@ -89,7 +89,7 @@ impl Mpi {
         match fs::read_to_string(prefix.with_file_name(format!("{}.unavailable", self.name))) {
             Ok(reason) => skip(&format!("{}: {}", self.name, reason.trim())),
             Err(_) => panic!(
-                "{} is not there: `scripts/fetch-mpi --all` fetches it, `make test` does both",
+                "{} is not there: `scripts/fetch/mpi --all` fetches it, `make test` does both",
                 self.name
             ),
         }

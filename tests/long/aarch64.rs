@@ -1,6 +1,6 @@
 //! On arm64, here a processor that qemu emulates, the library and the program do what they do elsewhere.
 //!
-//! `make test-aarch64` runs these in a Debian 12 of their own (scripts/fetch-aarch64), with PyPI's MPICH and Debian's
+//! `make test-aarch64` runs these in a Debian 12 of their own (scripts/fetch/aarch64), with PyPI's MPICH and Debian's
 //! Open MPI; all but the processor is this machine's kernel.
 //!
 //! What qemu-user does to a process shows in two places. Its /proc/PID/cmdline is qemu's own, with the program's behind

@@ -35,7 +35,7 @@ const TUPLES: [(&str, &str, Ordinal, bool); 4] = [
 ];
 /// Library 1, as it must be the only one.
 const LIBSYSTEM: &str = "/usr/lib/libSystem.B.dylib";
-/// The first macOS of Apple's own processors. scripts/cross says it to the linker.
+/// The first macOS of Apple's own processors. scripts/package/cross says it to the linker.
 const MINIMUM: (u32, u32) = (11, 0);
 
 #[test]

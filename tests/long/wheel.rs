@@ -13,7 +13,7 @@ use crate::common::ipython::IPython;
 use crate::common::{Program, Report, target};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-/// Roots that scripts/fetch-debian --pip makes: with Python 3.9 and glibc 2.31, with Python 3.13 and glibc 2.41.
+/// Roots that scripts/fetch/debian --pip makes: with Python 3.9 and glibc 2.31, with Python 3.13 and glibc 2.41.
 const ROOTS: [&str; 2] = ["bullseye-pip", "trixie-pip"];
 /// The user that it makes in them.
 const USER: u32 = 1000;

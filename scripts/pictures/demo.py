@@ -25,7 +25,7 @@ import tempfile
 import termios
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ROWS, COLUMNS = 40, 100
 START = 20.0  # seconds that IPython may take to its first prompt
 REPLY = 2.0  # a person waits this long for the next prompt, then types on
@@ -363,7 +363,7 @@ def main():
     venv = os.path.abspath(arguments[1] if len(arguments) > 1 else os.path.join(ROOT, "target", "mpi", "mpich-4.2.3"))
     for path, remedy in (
         (library, "make build"),
-        (os.path.join(venv, "bin", "mpiexec"), "scripts/fetch-mpi mpich-4.2.3"),
+        (os.path.join(venv, "bin", "mpiexec"), "scripts/fetch/mpi mpich-4.2.3"),
     ):
         if not os.path.exists(path):
             print("demo.py: %s isn't there; '%s' makes it" % (path, remedy), file=sys.stderr)

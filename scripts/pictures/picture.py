@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """picture: a terminal's last words as an SVG.
 
-    scripts/picture.py --output PICTURE.svg COMMAND [ARG...]    run COMMAND on a terminal of its own, and draw what it showed
-    COMMAND | scripts/picture.py --output PICTURE.svg           draw what is read
+    scripts/pictures/picture.py --output PICTURE.svg COMMAND [ARG...]    run COMMAND on a terminal of its own, and draw what it showed
+    COMMAND | scripts/pictures/picture.py --output PICTURE.svg           draw what is read
 
 Understands what programs that print line by line use: colours, bold, carriage returns, erasing, moving the cursor.
 The picture is made only if COMMAND succeeds; the exit status is COMMAND's.
