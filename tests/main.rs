@@ -5,28 +5,28 @@
 mod common;
 
 mod cases {
+    mod applications;
+    mod call_guard;
     mod check;
-    mod cost;
     mod crashes;
-    mod documents;
-    mod failures;
-    mod faults;
+    mod docs;
     mod install;
-    mod jobs;
+    mod job_control;
     mod jupyter;
-    mod kills;
-    mod lost;
+    mod kill_injection;
+    mod launch_failures;
+    mod lost_children;
     mod modules;
     mod mpi4py;
-    mod names;
     mod preloads;
-    mod programs;
+    mod published_names;
     mod security;
-    mod shells;
+    mod sessions;
     mod signals;
     mod slurm;
     mod soak;
     mod sweep;
-    mod unknown;
+    mod syscall_faults;
+    mod transparency;
     mod wrapper;
 }

@@ -1,7 +1,7 @@
 """Drives a Jupyter kernel as a notebook's server does, and reports what comes of each step.
 
 kernel.py STORY [LIBRARY]: the kernel is installed with `ipykernel install`, with LIBRARY preloaded if there is one. What the
-cells call is shell.py's.
+cells call is session.py's.
 """
 
 import os
@@ -134,7 +134,7 @@ def count(name):
 
 
 def begin(kernel):
-    kernel.run("from shell import *")
+    kernel.run("from session import *")
     kernel.run("spawn(); ask()", "spawn")
 
 
@@ -186,7 +186,7 @@ def notebook():
     import nbformat
     from nbclient import NotebookClient
 
-    cells = ["from shell import *; spawn(); ask()", "crash('segv'); time.sleep(6)", "spawn(); ask(); leave()"]
+    cells = ["from session import *; spawn(); ask()", "crash('segv'); time.sleep(6)", "spawn(); ask(); leave()"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     old = others()
     client = NotebookClient(notebook, config=CONFIG, timeout=PATIENCE, kernel_name=NAME)

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 
-from shell import ask, crash, report, spawn
+from session import ask, crash, report, spawn
 
 spawn()
 ask()

@@ -259,7 +259,7 @@ fn check_knows_what_the_library_does_not_load_into() {
         (OPEN_MPI, OPEN_MPI_4, "not needed, except for Ctrl-C"),
     ] {
         if open.is_here() && other.is_here() {
-            let program = open.compile("shell.c");
+            let program = open.compile("session.c");
             for first in [&bin(other), &mpi] {
                 let (printed, should_work) = check(&[first, &bin(open)], &[program.as_os_str()]);
                 assert!(should_work, "{printed}");

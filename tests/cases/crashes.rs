@@ -18,7 +18,7 @@ fn notices(mpi: Mpi, how: &str) -> bool {
     how == "segv" || mpi.name != MPICH_4_1_3.name
 }
 
-/// Someone at a prompt who has children at hand: shell.py.
+/// Someone at a prompt who has children at hand: session.py.
 struct Desk {
     kind: Kind,
     shell: IPython,
@@ -262,7 +262,7 @@ fn a_crash_ends_a_script_as_it_does_without_the_library() {
 fn script(mpi: Mpi, how: &str) {
     let run = |library| {
         let python = Program::new(mpi.bin("python")).arg("script.py");
-        let python = python.under(mpi).beside("shell.py").beside("script.py");
+        let python = python.under(mpi).beside("session.py").beside("script.py");
         python.arg(how).library(library).run()
     };
     let (bare, cured) = (seen_by(mpi, how, || run(false)), run(true));
@@ -289,10 +289,10 @@ fn script(mpi: Mpi, how: &str) {
 fn open_under_sh(mpi: Mpi, library: bool) -> (Desk, i32) {
     let python = format!("'{}' -q; sleep 60", mpi.bin("python").display());
     let sh = Program::new("sh").args(["-c", &python]).under(mpi);
-    let mut shell = Kind::Python.start(sh.beside("shell.py").library(library));
+    let mut shell = Kind::Python.start(sh.beside("session.py").library(library));
     // In one line: without the library nothing can be typed after a spawn.
     shell.type_on(
-        "import os, time; from shell import *; spawn(); ask(); spawn(); ask(); report('there')",
+        "import os, time; from session import *; spawn(); ask(); spawn(); ask(); report('there')",
     );
     assert!(
         shell.reported("there", 1),

@@ -7,9 +7,9 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::common::bash_session::{ALL, BashSession, LEFT, NOBODY};
 use crate::common::commands::*;
 use crate::common::installed::*;
-use crate::common::sitting::{ALL, LEFT, NOBODY, Sitting};
 use crate::common::*;
 
 /// `spawnfix --sweep`, of these processes only: whoever runs the tests may have jobs, and so do other tests. What it
@@ -96,13 +96,13 @@ fn sweep_ends_the_agents_whose_program_is_gone_and_no_other_process() {
 fn sweep_ends_what_was_left_behind_and_nothing_else() {
     side_by_side(&HYDRAS, |mpi| {
         let start = || {
-            Sitting::start(mpi, "", |bash| {
+            BashSession::start(mpi, "", |bash| {
                 bash.library(true).env("SPAWNFIX_INTERACTIVE", "1")
             })
         };
         let mut used = start();
         let mut left = start();
-        let agents = [&used, &left].map(|sitting| sitting.agent().expect("it was launched"));
+        let agents = [&used, &left].map(|bash| bash.agent().expect("it was launched"));
         let check = |options: &[&str], words: [&str; 2], code| {
             let (said, status) = sweep(options, &agents);
             for (word, pid) in words.iter().zip(agents) {
@@ -147,7 +147,7 @@ fn sweep_leaves_strangers_alone() {
     const STRANGERS: &str = "trap '' HUP; setsid mpiexec -n 1 sleep 60 &
         setsid sh -c 'sleep 60; :' spawnfix --agent 0.1.0 4711 -- mpiexec &";
     side_by_side(&HYDRAS, |mpi| {
-        let sitting = Sitting::start(mpi, "", |bash| bash.library(true));
+        let bash = BashSession::start(mpi, "", |bash| bash.library(true));
         let strangers = Program::new("sh")
             .args(["-c", STRANGERS])
             .under(mpi)
@@ -166,12 +166,8 @@ fn sweep_leaves_strangers_alone() {
         }
         assert_eq!(sleepers(), 2, "{}", mpi.name);
         let before = pids();
-        let agent = sitting.agent();
-        let ours = sitting
-            .session
-            .others()
-            .into_iter()
-            .map(|process| process.pid);
+        let agent = bash.agent();
+        let ours = bash.session.others().into_iter().map(|process| process.pid);
         for pid in before
             .iter()
             .copied()
@@ -182,6 +178,6 @@ fn sweep_leaves_strangers_alone() {
             assert_eq!((said, status), (expected, Some(1)), "{}", mpi.name);
         }
         assert_eq!(pids(), before, "{}", mpi.name);
-        assert_eq!(sitting.who(), ALL, "{}", mpi.name);
+        assert_eq!(bash.who(), ALL, "{}", mpi.name);
     });
 }

@@ -49,31 +49,31 @@ impl Kind {
 
     pub fn program(self, mpi: Mpi) -> Program {
         match self {
-            Kind::IPython => program(mpi).beside("shell.py"),
-            Kind::SimplePrompt => program(mpi).arg("--simple-prompt").beside("shell.py"),
+            Kind::IPython => program(mpi).beside("session.py"),
+            Kind::SimplePrompt => program(mpi).arg("--simple-prompt").beside("session.py"),
             Kind::Python => Program::new(mpi.bin("python"))
                 .arg("-q")
                 .under(mpi)
-                .beside("shell.py"),
+                .beside("session.py"),
             Kind::R => Program::new("R")
                 .args(["--no-save", "--quiet"])
                 .under(mpi)
-                .beside("shell.R")
+                .beside("session.R")
                 .env(
-                    "SHELL_R",
-                    mpi.compile_as("shell_r.c", &["-shared", "-fPIC"]),
+                    "SESSION_R",
+                    mpi.compile_as("session_r.c", &["-shared", "-fPIC"]),
                 )
-                .env("SHELL_R_CHILD", mpi.compile("shell.c"))
+                .env("SESSION_R_CHILD", mpi.compile("session.c"))
                 .env("R_LD_LIBRARY_PATH", r_library_path(mpi)),
-            Kind::C => Program::new(mpi.compile("shell.c")).under(mpi),
+            Kind::C => Program::new(mpi.compile("session.c")).under(mpi),
         }
     }
 
-    /// What brings the words of shell.py to hand.
+    /// What brings the words of session.py to hand.
     pub fn words(self) -> &'static str {
         match self {
-            Kind::R => "source('shell.R')",
-            _ => "import os, time; from shell import *",
+            Kind::R => "source('session.R')",
+            _ => "import os, time; from session import *",
         }
     }
 

@@ -11,6 +11,7 @@
 
 #![allow(dead_code, unused_imports, unused_macros)] // each test file is a crate of its own and uses a part of this
 
+pub mod bash_session;
 mod build;
 pub mod commands;
 pub mod installed;
@@ -19,7 +20,6 @@ mod mpis;
 mod program;
 mod report;
 mod session;
-pub mod sitting;
 pub mod slurm;
 pub mod spawning;
 

@@ -218,11 +218,11 @@ fn check_says_what_will_come_of_a_spawn() {
     }
 }
 
-/// Someone at Python's prompt, with the words of shell.py at hand.
+/// Someone at Python's prompt, with the words of session.py at hand.
 fn prompt(library: bool) -> IPython {
     let program = inside("mpich-4.2.3", library)
         .args(["python3", "-q"])
-        .beside("shell.py")
+        .beside("session.py")
         .env("SPAWNFIX_INTERACTIVE", "1");
     let mut shell = Kind::Python.start(program);
     shell.type_on(Kind::Python.words());

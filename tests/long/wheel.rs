@@ -179,10 +179,10 @@ fn someone_types(root: &str, venv: &str, words: &[&str]) -> Report {
     let arguments = inside(root, Path::new("@"), &path, words);
     let script = "exec unshare \"${@/#@/$PWD}\"";
     let program = Program::new("bash").args(["-c", script, "bash"]);
-    let program = program.args(arguments).beside("shell.py");
+    let program = program.args(arguments).beside("session.py");
     let mut shell = IPython::at(program.start());
     shell.printed(">>> ");
-    shell.type_line("import os; from shell import *");
+    shell.type_line("import os; from session import *");
     shell.type_line("spawn(); ask()");
     shell.reported("answered", 1);
     for line in 1..=LINES {

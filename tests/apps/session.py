@@ -1,4 +1,4 @@
-"""What someone has at hand in a Python shell: children that it spawns, asks, has crash, and ends. shell.c is the same in C."""
+"""What someone has at hand in a Python shell: children that it spawns, asks, has crash, and ends. session.c is the same in C."""
 
 import os
 import signal

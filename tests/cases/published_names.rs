@@ -73,9 +73,9 @@ enum Run {
     Bare,
 }
 
-/// tests/apps/names.c, with these words.
+/// tests/apps/published_names.c, with these words.
 fn started(mpi: Mpi, run: Run, words: &[&str]) -> Program {
-    let names = mpi.compile("names.c");
+    let names = mpi.compile("published_names.c");
     let program = if run == Run::Mpiexec {
         Program::new("mpiexec").args(["-n", "1"]).arg(names)
     } else {

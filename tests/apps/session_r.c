@@ -1,6 +1,6 @@
-/* The words of shell.R, over MPI: an extension of R's, called by `.C`. Its children are those of shell.c. */
+/* The words of session.R, over MPI: an extension of R's, called by `.C`. Its children are those of session.c. */
 #define main shell
-#include "shell.c"
+#include "session.c"
 
 static MPI_Comm teams[16];
 static int count;

@@ -145,7 +145,7 @@ fn messages(log: &str) -> usize {
 impl Case {
     /// Runs it, with someone typing.
     fn run(&self) -> Outcome {
-        let program = Program::new(self.mpi.compile("faults.c")).arg("kept");
+        let program = Program::new(self.mpi.compile("faulted.c")).arg("kept");
         let mut session = program
             .under(self.mpi)
             .library(self.library)

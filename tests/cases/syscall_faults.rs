@@ -191,7 +191,7 @@ impl Case {
     fn run(&self) -> Outcome {
         let own = TempDir::new_in(place()).expect("target/tmp can be written");
         let trace = own.path().join("trace");
-        let program = Program::new(self.mpi.compile("faults.c"))
+        let program = Program::new(self.mpi.compile("faulted.c"))
             .under(self.mpi)
             .library(true)
             .env("SPAWNFIX_INTERACTIVE", "0");
@@ -524,12 +524,12 @@ fn a_sample_of_all_calls_fails_in_turn() {
     failing_calls(MPICH_4_2_3, Whom::LoneChild, 30);
 }
 
-/// tests/apps/faults.c, started by a script, with the library.
+/// tests/apps/faulted.c, started by a script, with the library.
 fn scripted(mpi: Mpi, command: &[&str], script: &str) -> Program {
     let program = Program::new(command[0]).args(&command[1..]);
     program
         .args(["sh", "-euc", script, "sh"])
-        .arg(mpi.compile("faults.c"))
+        .arg(mpi.compile("faulted.c"))
         .under(mpi)
         .library(true)
         .env("SPAWNFIX_INTERACTIVE", "0")
@@ -594,7 +594,7 @@ fn a_spawn_works_where_proc_is_not_mounted() {
 #[test]
 fn a_program_with_four_descriptors_left_spawns_and_without_the_library_hangs() {
     let program = |mpi: Mpi| {
-        let program = Program::new(mpi.compile("faults.c")).under(mpi);
+        let program = Program::new(mpi.compile("faulted.c")).under(mpi);
         program
             .env("FAULT_ROOM", "4")
             .env("SPAWNFIX_INTERACTIVE", "0")
@@ -627,7 +627,7 @@ fn a_log_into_a_closed_pipe_is_nobodys_loss() {
 #[test]
 fn a_log_on_a_full_disk_is_nobodys_loss() {
     side_by_side(&[MPICH_4_2_3, MPICH_5_0_2], |mpi| {
-        let program = Program::new(mpi.compile("faults.c"))
+        let program = Program::new(mpi.compile("faulted.c"))
             .under(mpi)
             .library(true)
             .env("SPAWNFIX_LOG_FILE", "/dev/full");

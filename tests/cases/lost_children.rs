@@ -8,9 +8,11 @@ use crate::common::*;
 /// How long the program may wait, in milliseconds: they are looked for after they have been gone for two seconds.
 const PATIENCE: u64 = 10_000;
 
-/// tests/apps/lost.c under this MPI.
+/// tests/apps/lost_children.c under this MPI.
 fn lost(mpi: Mpi, args: &[&str]) -> Program {
-    Program::new(mpi.compile("lost.c")).args(args).under(mpi)
+    Program::new(mpi.compile("lost_children.c"))
+        .args(args)
+        .under(mpi)
 }
 
 fn shell(program: Program, is_one: bool) -> Program {
@@ -71,7 +73,7 @@ tests! {
 #[test]
 fn workers_that_come_late_are_waited_for() {
     side_by_side(&SICK_AND_HEALTHY, |mpi| {
-        let child = mpi.compile("lost.c");
+        let child = mpi.compile("lost_children.c");
         let late = format!("/bin/sleep 5; exec {}", child.display());
         let args = ["2", "/bin/sh", "-c", &late];
         let mut session = shell(lost(mpi, &args), true).library(true).start();
@@ -109,7 +111,10 @@ fn without_the_library_it_waits_for_ever() {
     side_by_side(&SICK_AND_HEALTHY, |mpi| {
         let args = ["1", "/bin/true"];
         let mpiexec = Program::new(mpi.bin("mpiexec")).args(["-n", "1"]);
-        let under_mpiexec = mpiexec.arg(mpi.compile("lost.c")).args(args).under(mpi);
+        let under_mpiexec = mpiexec
+            .arg(mpi.compile("lost_children.c"))
+            .args(args)
+            .under(mpi);
         for program in [lost(mpi, &args), under_mpiexec] {
             let mut session = program.start();
             session.reported("spawning");

@@ -1,4 +1,4 @@
-//! Someone who sits at tests/apps/shell.c, which was started from bash, as job control takes a shell that has it.
+//! Someone who sits at tests/apps/session.c, which was started from bash, as job control takes a shell that has it.
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -14,7 +14,7 @@ pub const CTRL_C: u8 = 3;
 pub const CTRL_Z: u8 = 26;
 pub const CTRL_BACKSLASH: u8 = 28;
 
-/// What [`Sitting::who`] says.
+/// What [`BashSession::who`] says.
 pub const ALL: &str = "shell, launcher, child";
 pub const LEFT: &str = "launcher, child";
 pub const NOBODY: &str = "nobody";
@@ -27,12 +27,12 @@ const STAYS: Duration = Duration::from_millis(1200);
 const GOES: Duration = Duration::from_secs(15);
 const PROMPT: &str = "bash: ";
 
-pub struct Sitting {
+pub struct BashSession {
     pub session: Session,
     control: File,
 }
 
-impl Sitting {
+impl BashSession {
     /// Starts bash with these settings, in it what comes `first` and then the program, and waits for the child that it
     /// spawns.
     pub fn start(mpi: Mpi, first: &str, settings: impl FnOnce(Program) -> Program) -> Self {
@@ -45,24 +45,19 @@ impl Sitting {
         let made = unsafe { libc::mkfifo(path.as_ptr(), 0o600) };
         assert_eq!(made, 0, "{}", std::io::Error::last_os_error());
         let control = OpenOptions::new().read(true).write(true).open(control);
-        let mut sitting = Self {
+        let mut bash = Self {
             session,
             control: control.expect("it was just made"),
         };
-        assert!(sitting.session.printed(PROMPT, 1), "bash prompts");
-        sitting.bash(&format!("{first}{}", mpi.compile("shell.c").display()));
-        let there = sitting.reported("spawned", 1) && sitting.reported("child", 1);
-        assert!(
-            there,
-            "{}: it spawns\n{}",
-            mpi.name,
-            sitting.session.screen()
-        );
-        sitting
+        assert!(bash.session.printed(PROMPT, 1), "bash prompts");
+        bash.command(&format!("{first}{}", mpi.compile("session.c").display()));
+        let there = bash.reported("spawned", 1) && bash.reported("child", 1);
+        assert!(there, "{}: it spawns\n{}", mpi.name, bash.session.screen());
+        bash
     }
 
     /// Types a command to bash.
-    pub fn bash(&mut self, command: &str) {
+    pub fn command(&mut self, command: &str) {
         self.session.send(format!("{command}\r"));
     }
 
@@ -101,9 +96,9 @@ impl Sitting {
 
     /// Asks the child, over MPI. True: it answers.
     pub fn ask(&mut self, time: usize) -> bool {
-        let asked = |sitting: &Self, name: &str| {
+        let asked = |bash: &Self, name: &str| {
             let fact = (name.to_owned(), time.to_string());
-            sitting.session.facts().contains(&fact)
+            bash.session.facts().contains(&fact)
         };
         self.tell("ask");
         while !asked(self, "answered") && !asked(self, "unanswered") && self.program().is_some() {
@@ -202,9 +197,9 @@ enum Part {
 
 fn part(process: &Process) -> Option<Part> {
     let command = &process.command;
-    if command.ends_with("/shell child") {
+    if command.ends_with("/session child") {
         Some(Part::Child)
-    } else if command.ends_with("/shell") {
+    } else if command.ends_with("/session") {
         Some(Part::Shell)
     } else if command.starts_with("spawnfix --agent") {
         Some(Part::Agent)

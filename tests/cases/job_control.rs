@@ -5,8 +5,10 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
+use crate::common::bash_session::{
+    ALL, BashSession, CTRL_BACKSLASH, CTRL_C, CTRL_Z, LEFT, NOBODY, STOPPED,
+};
 use crate::common::ipython::Kind;
-use crate::common::sitting::{ALL, CTRL_BACKSLASH, CTRL_C, CTRL_Z, LEFT, NOBODY, STOPPED, Sitting};
 use crate::common::*;
 
 const JOBS: [Mpi; 6] = [
@@ -251,7 +253,7 @@ fn who_should(mpi: Mpi, event: Event, run: Run) -> &'static str {
 
 /// Lets these happen, and tells who lives after each. Nothing is typed while there is a launcher that may take it.
 fn happen(mpi: Mpi, run: Run, events: &[(Event, &str)]) -> Vec<String> {
-    let mut sitting = Sitting::start(mpi, "", |bash| {
+    let mut bash = BashSession::start(mpi, "", |bash| {
         let interactive = if run == Run::Shell { "1" } else { "auto" };
         bash.library(run != Run::Bare)
             .env("SPAWNFIX_INTERACTIVE", interactive)
@@ -262,28 +264,28 @@ fn happen(mpi: Mpi, run: Run, events: &[(Event, &str)]) -> Vec<String> {
     for &(event, _) in events {
         match event {
             CtrlC | SecondCtrlC | ThirdCtrlC => {
-                if sitting.program().is_some() {
+                if bash.program().is_some() {
                     worked += 1;
-                    sitting.work(worked);
-                    sitting.session.key(CTRL_C);
+                    bash.work(worked);
+                    bash.session.key(CTRL_C);
                 }
             }
-            CtrlBackslash => sitting.session.key(CTRL_BACKSLASH),
+            CtrlBackslash => bash.session.key(CTRL_BACKSLASH),
             CtrlZ => {
-                sitting.bash_prompts(|sitting| sitting.session.key(CTRL_Z));
+                bash.bash_prompts(|bash| bash.session.key(CTRL_Z));
             }
-            Fg => sitting.bash("fg"),
-            ChildCrashes => sitting.tell("crash"),
-            ChildAborts => sitting.tell("abort"),
-            TerminalClosed => sitting.session.hang_up(),
-            Term => sitting.kill(libc::SIGTERM),
-            Kill => sitting.kill(libc::SIGKILL),
-            Exit => sitting.tell("exit"),
+            Fg => bash.command("fg"),
+            ChildCrashes => bash.tell("crash"),
+            ChildAborts => bash.tell("abort"),
+            TerminalClosed => bash.session.hang_up(),
+            Term => bash.kill(libc::SIGTERM),
+            Kill => bash.kill(libc::SIGKILL),
+            Exit => bash.tell("exit"),
         }
-        let mut who = sitting.become_of(who_should(mpi, event, run));
+        let mut who = bash.become_of(who_should(mpi, event, run));
         if who == ALL && event != Exit {
             asked += 1;
-            if !sitting.ask(asked) {
+            if !bash.ask(asked) {
                 who += "; no answer";
             }
         }
@@ -395,24 +397,24 @@ fn each_event_spares_whom_it_should_and_ends_the_rest() {
 #[test]
 fn after_fg_someone_goes_on_and_leaves() {
     side_by_side(&JOBS, |mpi| {
-        let mut sitting = Sitting::start(mpi, "", |bash| {
+        let mut bash = BashSession::start(mpi, "", |bash| {
             bash.library(true).env("SPAWNFIX_INTERACTIVE", "1")
         });
         for time in 1..=2 {
-            sitting.bash_prompts(|sitting| sitting.session.key(CTRL_Z));
-            sitting.bash("fg");
+            bash.bash_prompts(|bash| bash.session.key(CTRL_Z));
+            bash.command("fg");
             // Typed, as nothing takes it.
-            sitting.session.line("ask");
+            bash.session.line("ask");
             assert!(
-                sitting.reported("answered", time),
+                bash.reported("answered", time),
                 "{}: the child answers\n{}",
                 mpi.name,
-                sitting.session.screen()
+                bash.session.screen()
             );
         }
-        sitting.bash_prompts(|sitting| sitting.session.line("leave"));
-        sitting.bash("exit $?");
-        let report = sitting.session.finish();
+        bash.bash_prompts(|bash| bash.session.line("leave"));
+        bash.command("exit $?");
+        let report = bash.session.finish();
         report.check(report.code() == Some(0), "exit status 0");
         report.check(report.left.is_empty(), "nothing is left behind");
     });
@@ -421,23 +423,23 @@ fn after_fg_someone_goes_on_and_leaves() {
 #[test]
 fn what_children_print_arrives_on_a_terminal_that_stops_whoever_prints_in_the_background() {
     side_by_side(&JOBS, |mpi| {
-        let mut sitting = Sitting::start(mpi, "stty tostop; ", |bash| {
+        let mut bash = BashSession::start(mpi, "stty tostop; ", |bash| {
             bash.library(true).env("SPAWNFIX_INTERACTIVE", "1")
         });
-        assert!(sitting.ask(1), "{}: the child answers", mpi.name);
+        assert!(bash.ask(1), "{}: the child answers", mpi.name);
         assert!(
-            sitting.session.printed("the child was asked 1", 1),
+            bash.session.printed("the child was asked 1", 1),
             "{}: the output arrives",
             mpi.name
         );
-        sitting.bash_prompts(|sitting| sitting.tell("leave"));
+        bash.bash_prompts(|bash| bash.tell("leave"));
         // It is such a terminal.
-        sitting.bash("sh -c 'echo in the background; exit' &");
-        sitting.bash("until jobs | grep -i stopped; do sleep 0.1; done");
+        bash.command("sh -c 'echo in the background; exit' &");
+        bash.command("until jobs | grep -i stopped; do sleep 0.1; done");
         assert!(
-            sitting.session.printed("Stopped", 1),
+            bash.session.printed("Stopped", 1),
             "{}",
-            sitting.session.screen()
+            bash.session.screen()
         );
     });
 }
