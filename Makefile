@@ -1,6 +1,6 @@
-# spawnfix: `make` alone prints what can be made.
+# `make` alone prints the list of targets.
 
-# Cargo's files stay under target/, whatever the user's environment says.
+# Cargo's files stay in target/, whatever the user's environment says.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 # The tests mostly wait: three at a time leave two processors time.
 export RUST_TEST_THREADS ?= 3
@@ -12,12 +12,13 @@ HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')
 TARGETS ?= $(HOST)
 PICTURE ?= scripts/pictures/demo.svg
 
-.PHONY: help build test test-cluster test-wheel test-aarch64 test-faults check-macos soak fuzz demo picture shell bench wheel dist deb install uninstall lint clean
+.PHONY: help build test test-cluster test-wheel test-aarch64 test-faults check-macos soak fuzz demo picture shell bench \
+	wheel dist deb install uninstall lint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
-build: ## build target/release/libspawnfix.so (.dylib on macOS) and target/release/spawnfix
+build: ## build the library and the command: target/release/libspawnfix.so (.dylib on macOS) and target/release/spawnfix
 	$(CARGO) build --release --locked
 
 test: build ## fetch the MPI libraries into target/mpi (once), then run every test
@@ -47,56 +48,57 @@ test-wheel: build ## the wheel and the tarball, on Debian 11 and 13: needs root,
 	scripts/package/package --wheel --tarball --deb $(HOST)
 	$(CARGO) test --locked --test long wheel:: -- --ignored
 
-fuzz: ## a million cases for each of what reads words from outside (CASES=); cargo-fuzz is fetched into target (once)
+fuzz: ## fuzz every parser with a million cases each (CASES=); fetches cargo-fuzz into target, once
 	scripts/fuzz $(CASES)
 
-check-macos: ## cross-compile for macOS, and hold what comes out against what its dynamic linker asks for
+check-macos: ## cross-compile for macOS, and check the files by the rules of its dynamic linker; nothing is run
 	scripts/package/cross aarch64-apple-darwin
 	scripts/package/cross x86_64-apple-darwin
 	$(CARGO) test --locked --test long macos:: -- --ignored
 
-# TMPDIR: that Debian has the machine's /tmp, and no more.
+# TMPDIR: that Debian sees this machine's /tmp and no other temporary directory.
 test-aarch64: ## cross-compile for arm64, and test that under emulation, in a Debian of its own
 	scripts/fetch/aarch64
 	scripts/package/cross aarch64-unknown-linux-gnu
 	env -u TMPDIR $(CARGO) test --locked --test long aarch64:: -- --ignored
 
-demo: build ## the story on a pseudo-terminal, without and with the library
+demo: build ## play an IPython session that spawns, on a pseudo-terminal, without and with spawnfix
 	scripts/fetch/mpi mpich-4.2.3
 	$(PYTHON) scripts/pictures/demo.py $(LIB)
 
-picture: build ## draw README's pictures: the demo's terminal, from a real run, and what scripts/pictures/spawn.txt says
+picture: build ## draw the pictures: demo.svg from a real run of the demo, spawn.svg from scripts/pictures/spawn.txt
 	scripts/fetch/mpi mpich-4.2.3
 	$(PYTHON) scripts/pictures/picture.py --title 'make demo' --output $(PICTURE) $(PYTHON) scripts/pictures/demo.py $(LIB)
 	$(CARGO) install --quiet --locked --root target/svgbob svgbob_cli@0.7.6
 	target/svgbob/bin/svgbob_cli --font-family monospace scripts/pictures/spawn.txt --output scripts/pictures/spawn.svg
 
-shell: build ## IPython under the library, to try by hand
+shell: build ## open IPython with spawnfix and an MPICH, to try it by hand
 	scripts/fetch/mpi mpich-4.2.3
-	IPYTHONDIR="$(CURDIR)/target/ipython" PATH="$(CURDIR)/target/mpi/mpich-4.2.3/bin:$$PATH" target/release/spawnfix ipython
+	IPYTHONDIR="$(CURDIR)/target/ipython" PATH="$(CURDIR)/target/mpi/mpich-4.2.3/bin:$$PATH" \
+		target/release/spawnfix ipython
 
-bench: build ## measure what the preload costs, beside its goals and beside others' libraries
+bench: build ## measure what spawnfix costs, against its goals and against other preload libraries; needs an idle machine
 	scripts/fetch/mpi mpich-5.0.2 mpich-4.2.3 openmpi-5.0.11
 	$(PYTHON) scripts/bench/bench $(LIB)
 
-# What users download. TARGETS='…' names other kinds of machine than this one: scripts/package/cross --help lists them.
-wheel: build ## a wheel for pip, in target/dist
+# Packages, in target/dist. TARGETS='…' builds for other kinds of machine: scripts/package/cross --help lists them.
+wheel: build ## make a wheel for pip, in target/dist (TARGETS=)
 	scripts/package/package --wheel $(TARGETS)
 
-dist: build ## a tarball of what is installed, in target/dist
+dist: build ## make a tarball of the installed files, in target/dist (TARGETS=)
 	scripts/package/package --tarball $(TARGETS)
 
-deb: build ## a package for Debian and its kin, in target/dist
+deb: build ## make a package for Debian, Ubuntu and the like, in target/dist (TARGETS=)
 	scripts/package/package --deb $(TARGETS)
 
-# These build nothing: root, who installs, may have no cargo. PREFIX, LIBDIR and DESTDIR reach the script as variables.
-install: ## copy what was built to PREFIX=/usr/local (LIBDIR=PREFIX/lib), under DESTDIR=
+# These do not build: root may have no cargo. PREFIX, LIBDIR and DESTDIR reach the script as variables.
+install: ## install what `make build` built in PREFIX=/usr/local (LIBDIR=PREFIX/lib), under DESTDIR=
 	scripts/package/install $(LIB)
 
-uninstall: ## take that away again
+uninstall: ## remove what `make install` installed (same PREFIX, LIBDIR, DESTDIR)
 	scripts/package/install --remove $(LIB)
 
-lint: ## formatting, clippy, shellcheck, the manual page
+lint: ## check formatting, clippy, shell scripts and the manual page
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
@@ -105,5 +107,5 @@ lint: ## formatting, clippy, shellcheck, the manual page
 		tests/aarch64/inside tests/cluster/three-hosts tests/slurm/one-node .ci/run
 	scripts/lint-manual scripts/share/spawnfix.1
 
-clean: ## remove all that was built or fetched
+clean: ## remove everything that was built or fetched
 	rm -rf target

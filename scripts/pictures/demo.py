@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Plays the story twice: IPython on a pseudo-terminal, a spawn, and someone who types on.
+"""Plays the same session twice, without the library and with it: IPython on a pseudo-terminal, a spawn, and more typing.
 
 usage: demo.py LIBRARY [VENV]
 
@@ -31,7 +31,7 @@ START = 20.0  # seconds that IPython may take to its first prompt
 REPLY = 2.0  # a person waits this long for the next prompt, then types on
 SPAWN = 8.0  # the same, for the spawn itself
 KEY = 0.012  # from key to key
-MARK = "SPAWNFIX_DEMO"  # in the environment of everything started here, and of what that starts
+MARK = "SPAWNFIX_DEMO"  # a variable in the environment of IPython, by which all its descendants are found
 
 WORKER = """\
 print("hello from the child", flush=True)
@@ -47,7 +47,7 @@ AFTER = ["team.Barrier()", "exit"]
 
 
 class Screen:
-    """As much of a terminal as IPython's prompt uses; rows that scroll off the top are kept."""
+    """A terminal emulator, as far as IPython's prompt needs one. Rows that scroll off the top are kept."""
 
     TOKEN = re.compile(
         r"\x1b\[([0-?]*)[ -/]*([@-~])"  # CSI, with its parameters and its final letter
@@ -60,11 +60,11 @@ class Screen:
     def __init__(self):
         self.rows, self.top, self.row, self.col = [[]], 0, 0, 0
         self.text = ""  # what was written, in order, without control sequences
-        self.held = ""  # the start of a sequence whose end hasn't come
+        self.held = ""  # the start of an incomplete control sequence
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, data):
-        """Shows data, and returns what a terminal answers to it."""
+        """Draws data, and returns the bytes that a terminal would answer."""
         text, at, answer = self.held + self.decoder.decode(data), 0, ""
         while at < len(text):
             token = self.TOKEN.match(text, at)
@@ -132,12 +132,12 @@ class Screen:
         return max([int(n) for n in re.findall(r"In \[(\d+)\]:", self.text)], default=0)
 
 
-class Shell:
-    """IPython, in a session of its own on a terminal of its own."""
+class Session:
+    """IPython, in a process session of its own on a pseudo-terminal of its own."""
 
-    def __init__(self, venv, home, library, tell):
+    def __init__(self, venv, home, library, print_row):
         self.mark = "%s=%d.%d" % (MARK, os.getpid(), time.time_ns())
-        self.screen, self.tell, self.told = Screen(), tell, 0
+        self.screen, self.print_row, self.printed = Screen(), print_row, 0
         self.status, self.eof, self.keys, self.proxies = None, False, 0, []
         environment = {
             "PATH": os.path.join(venv, "bin") + os.pathsep + os.environ.get("PATH", os.defpath),
@@ -145,11 +145,11 @@ class Shell:
             "IPYTHONDIR": os.path.join(home, "ipython"),
             "LANG": "C.UTF-8",
             "TERM": "xterm-256color",
-            # The prompt asks the terminal where the cursor is, and gets the answer as keystrokes: mpiexec
-            # reads that too, and the session would end before anyone has typed a key.
+            # Otherwise the prompt asks the terminal where the cursor is. The terminal answers by keystrokes, mpiexec
+            # reads them, and the session ends before anybody has typed a key.
             "PROMPT_TOOLKIT_NO_CPR": "1",
         }
-        # SPAWNFIX_GUARD=off shows what this program says when there is no cure.
+        # SPAWNFIX_GUARD=off shows what this script prints when the library does nothing.
         environment.update((k, v) for k, v in os.environ.items() if k.startswith("SPAWNFIX_"))
         environment.update([self.mark.split("=")])
         if library:
@@ -166,7 +166,7 @@ class Shell:
                 os._exit(127)
 
     def watch(self, seconds, until=lambda: False):
-        """Shows what comes, for a time, or until something is so, or the shell has ended."""
+        """Draws output for some seconds, or until a condition holds, or IPython has ended."""
         end = time.monotonic() + seconds
         while not until():
             left = end - time.monotonic()
@@ -176,7 +176,7 @@ class Shell:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
                 if pid:
                     self.status = status
-                    end = min(end, time.monotonic() + 0.5)  # for the last words
+                    end = min(end, time.monotonic() + 0.5)  # for its last output
             if self.eof:
                 if self.status is not None:
                     return False
@@ -194,10 +194,10 @@ class Shell:
         try:
             os.write(self.fd, data)
         except OSError:
-            pass  # the shell has gone; watch() says so
+            pass  # IPython has ended; watch() reports that
 
     def type(self, line, seconds):
-        """Types a line, as far as the shell lives, key by key; then waits for the next prompt."""
+        """Types a line key by key while IPython lives; then waits for the next prompt."""
         before = self.screen.prompt()
         for key in line + "\r":
             if self.status is not None:
@@ -209,19 +209,19 @@ class Shell:
         self.report()
 
     def report(self, everything=False):
-        """Passes on the rows that won't change any more: those above the latest prompt."""
+        """Prints the rows that will not change any more: those above the latest prompt."""
         rows = self.screen.shown()
         last = len(rows)
         if not everything:
             prompts = [i for i, row in enumerate(rows) if row.startswith("In [")]
             last = prompts[-1] if prompts else 0
-        for row in rows[self.told : last]:
+        for row in rows[self.printed : last]:
             if row:
-                self.tell(row)
-        self.told = max(self.told, last)
+                self.print_row(row)
+        self.printed = max(self.printed, last)
 
     def listen(self):
-        """Keeps the proxies' stderr open, for last_words()."""
+        """Opens the stderr of hydra's proxies, for last_words()."""
         for pid in self.left():
             try:
                 with open("/proc/%d/comm" % pid) as file:
@@ -233,18 +233,18 @@ class Shell:
                 pass  # gone, or no /proc here
 
     def last_words(self):
-        """A proxy says why it ends through mpiexec, but SIGKILLs that with the shell before it is passed on.
-        What is still in the pipe then, we pass on."""
+        """A proxy writes its last message to mpiexec, but kills it together with IPython before mpiexec prints it. The
+        message is still in the pipe: read it there."""
         for fd in self.proxies:
             try:
                 self.screen.text += "\n" + os.read(fd, 65536).decode("utf-8", "replace")
             except OSError:
-                pass  # it had nothing to say
+                pass  # no message
             os.close(fd)
         self.proxies = []
 
     def left(self):
-        """What was started here and is still there. mpiexec's proxies leave our session, so go by the mark."""
+        """The pids that are left of this session. The proxies leave the process session, so MARK identifies them."""
         found = []
         if os.path.isdir("/proc/self"):
             for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -264,7 +264,7 @@ class Shell:
         return found
 
     def close(self):
-        """Ends all that is left. Again and again, as one that is being started may be missed."""
+        """Kills what is left, repeatedly, because a process that is just being started may be missed."""
         for _ in range(50):
             pids = self.left()
             for pid in pids:
@@ -282,47 +282,47 @@ class Shell:
         os.close(self.fd)
 
 
-def play(venv, library, tell):
-    """One session from its first prompt to its end: what was typed, what was read, how it ended."""
-    home, shell = tempfile.mkdtemp(prefix="spawnfix-demo-"), None
+def play(venv, library, print_row):
+    """Plays one session and returns what was typed, what was read, and how it ended."""
+    home, session = tempfile.mkdtemp(prefix="spawnfix-demo-"), None
     try:
         with open(os.path.join(home, "worker.py"), "w") as file:
             file.write(WORKER)
-        if library:  # by a path without blanks, at which the dynamic linker would split it
+        if library:  # a path without blanks, because the dynamic linker splits LD_PRELOAD at them
             link = os.path.join(home, os.path.basename(library))
             os.symlink(library, link)
             library = link
-        shell = Shell(venv, home, library, tell)
-        started = shell.watch(START, lambda: shell.screen.prompt() == 1)
-        shell.watch(0.2)
+        session = Session(venv, home, library, print_row)
+        started = session.watch(START, lambda: session.screen.prompt() == 1)
+        session.watch(0.2)
         for line in BEFORE if started else []:
-            shell.type(line, SPAWN)
-        spawned = shell.screen.prompt() == len(BEFORE) + 1
-        shell.listen()
-        shell.keys = typed = 0
+            session.type(line, SPAWN)
+        spawned = session.screen.prompt() == len(BEFORE) + 1
+        session.listen()
+        session.keys = typed = 0
         for line in LINES if spawned else []:
-            typed += shell.status is None
-            shell.type(line, REPLY)
-        keys = shell.keys
+            typed += session.status is None
+            session.type(line, REPLY)
+        keys = session.keys
         for line in AFTER if spawned else []:
-            shell.type(line, REPLY)
+            session.type(line, REPLY)
         if spawned:
-            shell.watch(5, lambda: shell.status is not None and shell.eof)
-        ended = shell.status  # None: by nobody but close(), below
+            session.watch(5, lambda: session.status is not None and session.eof)
+        ended = session.status  # None: only close() below will end it
         if ended is not None:
-            shell.last_words()
-        shell.report(everything=True)
+            session.last_words()
+        session.report(everything=True)
     finally:
         # A second Ctrl-C must not keep this from ending.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        if shell:
-            shell.close()
+        if session:
+            session.close()
         shutil.rmtree(home, ignore_errors=True)
         handle_signals()
-    rows = shell.screen.shown()
+    rows = session.screen.shown()
     read = [n for row in rows for n in re.findall(r"^line (\d+)$", row)]
-    said = re.findall(r"\[(?:proxy|mpiexec)[^]\r\n]*\] [^\r\n]+", shell.screen.text)
+    said = re.findall(r"\[(?:proxy|mpiexec)[^]\r\n]*\] [^\r\n]+", session.screen.text)
     return {
         "started": started,
         "spawned": spawned,
@@ -342,7 +342,7 @@ def end(result):
         keys = "%d keystroke%s" % (result["keys"], "" if result["keys"] == 1 else "s")
         return "killed by %s after %s" % (signal.Signals(result["killed"]).name, keys)
     if result["status"] is not None:
-        return "left by exit, status %d" % result["status"]
+        return "ended by exit, status %d" % result["status"]
     return "never came to its end"
 
 
@@ -377,7 +377,7 @@ def main():
     def say(text=""):
         print(text, flush=True)
 
-    def tell(row):
+    def print_row(row):
         if row.startswith("[proxy") or row.startswith("[mpiexec"):
             row = paint("31", row)
         elif not row.startswith("In [") and not row.startswith("   ..."):
@@ -385,24 +385,24 @@ def main():
         say("  | " + row)
 
     handle_signals()
-    say("IPython on a terminal, started without mpiexec. Someone spawns a child and types %d lines more." % len(LINES))
+    say("IPython on a terminal, started without mpiexec. A person spawns a child, then types %d more lines." % len(LINES))
     say()
-    say(paint("1", "Without the library: ipython"))
-    without = play(venv, None, tell)
+    say(paint("1", "Without spawnfix: ipython"))
+    without = play(venv, None, print_row)
     say("  = " + paint("1;31" if without["killed"] else "1", end(without)))
     say()
     preload = "DYLD_INSERT_LIBRARIES" if sys.platform == "darwin" else "LD_PRELOAD"
-    say(paint("1", "With it: %s=%s ipython" % (preload, os.path.basename(library))))
-    cured = play(venv, library, tell)
+    say(paint("1", "With spawnfix: %s=%s ipython" % (preload, os.path.basename(library))))
+    cured = play(venv, library, print_row)
     say("  = " + paint("1", end(cured)))
     say()
 
     say("%-20s %12s %12s   %s" % ("", "lines typed", "lines read", "the session"))
-    for name, result in (("without the library", without), ("with the library", cured)):
+    for name, result in (("without spawnfix", without), ("with spawnfix", cured)):
         say("%-20s %12d %12d   %s" % (name, result["typed"], result["read"], end(result)))
     if without["killed"] and without["said"]:
         say()
-        say("What killed it, in its own words:")
+        say("The messages of the process that killed it:")
         for line in without["said"]:
             say("  " + line)
     say()
@@ -410,24 +410,24 @@ def main():
     ill = without["spawned"] and bool(without["killed"]) and without["read"] < len(LINES)
     well = cured["spawned"] and cured["all"] and cured["status"] == 0
     if ill and well:
-        say(paint("1;32", "Seen and cured.") + " mpiexec, launched by the spawn, read the keyboard in the shell's place and then")
-        say("killed it. With the library mpiexec has no keyboard to read, and the shell reads every line.")
+        say(paint("1;32", "Seen and fixed.") + " Without spawnfix, the mpiexec that the spawn started read the keyboard, and")
+        say("then killed the session. With spawnfix it cannot read the keyboard, and IPython reads every line.")
         return 0
     for fine, name, result in ((ill, "without", without), (well, "with", cured)):
         if fine:
             continue
         if not result["started"]:
-            why = "IPython came to no prompt in %d s" % START
+            why = "IPython showed no prompt within %d s" % START
         elif not result["spawned"]:
-            why = "the spawn did not come back, or failed"
+            why = "the spawn did not return, or failed"
         elif name == "without":
             why = "the session was expected to be killed, but it read %d of %d lines and %s" % (
                 result["read"], len(LINES), "was " + end(result) if result["killed"] else end(result))
         else:
-            why = "%d of %d lines were read, and the session was expected to be left by exit, status 0, but: %s" % (
+            why = "%d of %d lines were read; the session was expected to end by exit with status 0, but: %s" % (
                 result["read"], len(LINES), end(result))
-        half = "Not seen." if name == "without" else "Not cured."
-        say("%s %s the library, %s." % (paint("1;31", half), name.capitalize(), why))
+        half = "Not seen." if name == "without" else "Not fixed."
+        say("%s %s spawnfix, %s." % (paint("1;31", half), name.capitalize(), why))
     return 1
 
 

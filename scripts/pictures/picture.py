@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""picture: a terminal's last words as an SVG.
+"""picture: draws what a command printed on a terminal, as an SVG.
 
-    scripts/pictures/picture.py --output PICTURE.svg COMMAND [ARG...]    run COMMAND on a terminal of its own, and draw what it showed
-    COMMAND | scripts/pictures/picture.py --output PICTURE.svg           draw what is read
+    picture.py --output PICTURE.svg COMMAND [ARG...]    run COMMAND on a pseudo-terminal, and draw what it printed
+    COMMAND | picture.py --output PICTURE.svg           draw what is read from stdin
 
-Understands what programs that print line by line use: colours, bold, carriage returns, erasing, moving the cursor.
+It understands colours, bold, carriage returns, erasing and moving the cursor.
 The picture is made only if COMMAND succeeds; the exit status is COMMAND's.
 """
 
@@ -33,7 +33,7 @@ TOKEN = re.compile(r"\x1b\[([0-9;?]*)[ -/]*([@-~])|\x1b\].*?(?:\x07|\x1b\\)|\x1b
 
 
 class Screen:
-    """Rows of (character, style), as a terminal without a last row would keep them."""
+    """Rows of (character, style), of a terminal with as many rows as are needed."""
 
     def __init__(self, columns):
         self.columns, self.rows, self.row, self.column, self.style = columns, [[]], 0, 0, PLAIN
@@ -147,7 +147,7 @@ def svg(rows, title):
     for number, row in enumerate(rows):
         y = BAR + HEIGHT * number + FONT
         for start, text, (colour, bold) in runs(row):
-            # Each run says where it is and how long: the viewer's font may be narrower or wider than ours.
+            # Each run has its place and length, because the viewer's font may be narrower or wider.
             yield (
                 f'<text xml:space="preserve" x="{MARGIN + start * WIDTH:.2f}" y="{y}" '
                 f'textLength="{len(text) * WIDTH:.2f}" lengthAdjust="spacingAndGlyphs"'
@@ -159,7 +159,7 @@ def svg(rows, title):
 
 
 def runs(row):
-    """The row's stretches of one style: where, what, how. Blank ones are left out."""
+    """Yields (column, text, style) for each part of a row that has one style; blank parts are left out."""
     start = 0
     for end in range(1, len(row) + 1):
         if end == len(row) or row[end][1] != row[start][1]:
@@ -171,7 +171,7 @@ def runs(row):
 
 
 def run(command, columns):
-    """What COMMAND shows on a terminal, which the caller sees too, and its exit status."""
+    """Runs COMMAND on a pseudo-terminal; passes on and returns what it prints, with its exit status."""
     shown = bytearray()
 
     def read(fd):
