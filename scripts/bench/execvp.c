@@ -1,5 +1,5 @@
-/* execvp ARGUMENTS: the time of an execvp with so many arguments that is nobody's launch, of a file that isn't there:
-   the median of 200 times 100 calls, in nanoseconds for one. */
+/* execvp ARGUMENTS: the time of one execvp, in nanoseconds, with so many arguments, of a file that does not exist and is no
+   launcher. It is the median of 200 times 100 calls. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>

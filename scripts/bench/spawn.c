@@ -1,5 +1,5 @@
-/* spawn N [SIZE]: spawns one child, or SIZE of them, N times, and prints the microseconds that each MPI_Comm_spawn took, one a line. Then the
-   private memory of this process after the first and after the last, in KB. */
+/* spawn N [SIZE]: spawns one child, or SIZE of them, N times. Prints how many microseconds each MPI_Comm_spawn took, one
+   a line, then the private memory of this process after the first and after the last, in KB. */
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
