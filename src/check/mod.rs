@@ -206,11 +206,11 @@ fn program(words: &[OsString], library: &Path, report: &mut Report) -> Program {
 const ASK_PYTHON: &str = "import mpi4py
 mpi4py.rc.initialize = False
 from mpi4py import MPI
-print_flushed(MPI.Get_library_version().strip('\\0'))
+print(MPI.Get_library_version().strip('\\0'))
 import os.path
 if os.path.exists('/proc/self/maps'):
     for line in open('/proc/self/maps'):
         file = line.rstrip().partition('/')
         if os.path.basename(file[2]).startswith('libmpi'):
-            print_flushed('libmpi is', '/' + file[2])
+            print('libmpi is', '/' + file[2])
             break";

@@ -109,7 +109,6 @@ fn what_check_says_of_a_spawn_comes_true() {
             .arg("Spawn")
             .under(mpi)
             .stdin(Stdin::File(b"a line of the input\n".repeat(50_000)))
-            .deadline(20)
             .run();
         let spawns = report.code() == Some(0);
         let reads = report.read == report.sent;

@@ -6,7 +6,7 @@ use crate::common::ipython::{self, IPython};
 use crate::common::*;
 
 /// How long the program may wait, in milliseconds: they are looked for after they have been gone for two seconds.
-const PATIENCE: u64 = 10_000;
+const LIMIT: u64 = 10_000;
 
 /// tests/apps/lost_children.c under this MPI.
 fn lost(mpi: Mpi, args: &[&str]) -> Program {
@@ -27,7 +27,7 @@ fn check_cured(report: &Report) {
         "the error of a spawn that failed, and no communicator",
     );
     let took = report.fact("took").and_then(|ms| ms.parse().ok());
-    report.check(took.is_some_and(|ms: u64| ms < PATIENCE), "in time");
+    report.check(took.is_some_and(|ms: u64| ms < LIMIT), "in time");
     report.check(report.fact("heard") == Some("42"), "the next spawn works");
     report.check(report.fact("pages") == Some("0"), "no descriptor is left");
     report.check(report.fact("read") == Some("typed"), "the line is read");

@@ -23,7 +23,7 @@ fn own_tests(mpi: Mpi, library: bool) -> Report {
     );
     let python = Program::new(mpi.bin("python")).arg(app("own_tests.py"));
     let python = python.under(mpi).env("MPI4PY_TESTS", tests);
-    let mut session = python.library(library).deadline(100).start();
+    let mut session = python.library(library).deadline(200).start();
     session.reported("starting");
     if !library && mpi.disease == Disease::Hangs {
         session.reported("testing");

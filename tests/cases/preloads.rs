@@ -52,7 +52,7 @@ fn linked_with(tool: &Path, kind: &str, flags: &[&str]) -> PathBuf {
 
 /// Someone types: before the spawn, during it, and after it.
 fn type_along(program: Program) -> Report {
-    let mut session = program.under(MPI).deadline(30).start();
+    let mut session = program.under(MPI).start();
     for line in ["one", "two", "three"] {
         session.line(line);
     }

@@ -85,7 +85,6 @@ fn started(mpi: Mpi, run: Run, words: &[&str]) -> Program {
         .args(words.iter().copied())
         .under(mpi)
         .library(run == Run::Library)
-        .deadline(20)
 }
 
 /// What a program of the two reported, in order.

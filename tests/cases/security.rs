@@ -407,7 +407,7 @@ fn the_agent_hangs_up_on_a_bridge_whose_line_never_ends() {
         let program = program
             .env("PATH", place.path())
             .env("LD_LIBRARY_PATH", mpi.library_path(&lonely));
-        let report = program.env("SPAWNFIX_INTERACTIVE", "1").deadline(20).run();
+        let report = program.env("SPAWNFIX_INTERACTIVE", "1").run();
         report.check(report.code() == Some(0), "the program goes on to its end");
         let attempt = report.fact("attempt").unwrap_or_default();
         report.check(attempt.contains(" failed "), "the spawn is an MPI error");

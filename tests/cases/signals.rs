@@ -17,7 +17,6 @@ fn signals(mpi: Mpi, how: &[&str], shell: &str) -> Program {
         .args(how.iter().copied())
         .under(mpi)
         .env("SPAWNFIX_INTERACTIVE", shell)
-        .deadline(90)
 }
 
 /// Types until the program is done with spawning, and some more.

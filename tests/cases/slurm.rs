@@ -22,7 +22,7 @@ fn spawning(mpi: Mpi, how: How) -> Option<Program> {
 
 /// Someone types at it: before the spawn, and when it is over.
 fn type_along(program: Program) -> Report {
-    let mut session = program.library(true).deadline(15).start();
+    let mut session = program.library(true).start();
     session.reported("spawning");
     session.line("one, while it spawns");
     // Intel MPI's children may stay until the program ends.
@@ -34,12 +34,12 @@ fn type_along(program: Program) -> Report {
 
 /// Nobody types at it, as a launcher may read what is typed: that is not this file's story.
 fn leave_alone(program: Program) -> Report {
-    program.arg("blind").deadline(15).run()
+    program.arg("blind").run()
 }
 
 /// The same, where it is expected to hang.
 fn hang(program: Program) -> Report {
-    let mut session = program.arg("blind").deadline(15).start();
+    let mut session = program.arg("blind").start();
     session.reported("spawning");
     session.has_seconds(3);
     session.finish()

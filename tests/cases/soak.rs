@@ -48,7 +48,7 @@ fn counts() -> Counts {
             programs: 5,
             groups: 1,
             children: 16,
-            seconds: 60,
+            seconds: 120,
         },
     }
 }

@@ -230,7 +230,7 @@ impl Case {
 /// Types at the program as it spawns and after it.
 fn play(program: Program) -> (Report, Duration, Duration) {
     let since = Instant::now();
-    let mut session = program.deadline(40).start();
+    let mut session = program.start();
     session.line("before");
     let spawned = session.reported_within(SPAWN, "heard");
     let took = since.elapsed();

@@ -7,7 +7,6 @@ use std::os::unix::ffi::OsStringExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::session::patience;
 use super::{Mpi, Process, Program, Session};
 
 pub const CTRL_C: u8 = 3;
@@ -166,7 +165,7 @@ impl BashSession {
 
     /// Waits until exactly these live, and stay; gives who it was in the end.
     pub fn become_of(&self, expected: &str) -> String {
-        let limit = Instant::now() + patience(self.session.library, GOES);
+        let limit = Instant::now() + GOES;
         let mut since = None;
         loop {
             let who = self.who();

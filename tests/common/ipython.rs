@@ -6,15 +6,16 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::session::patience;
 use super::{Mpi, Program, Report, Session, join, lock, skip};
 
 /// From key to key.
 const KEY: Duration = Duration::from_millis(2);
 /// Someone waits this long for the next prompt, then types on.
-const PATIENCE: Duration = Duration::from_millis(1500);
-/// Longer than it takes to leave. One that has lost its input won't read `exit`.
-const LEAVING: Duration = Duration::from_secs(8);
+const PROMPT: Duration = Duration::from_millis(1500);
+/// Longer than it takes to leave.
+const LEAVING: Duration = Duration::from_secs(30);
+/// The same without the library, where one that has lost its input won't read `exit`.
+const LEAVING_WITHOUT: Duration = Duration::from_secs(6);
 /// What the prompt asks for the cursor's place (DSR, ECMA-48), and the answer that it is at the top left. The answer is
 /// input like any key: what reads the terminal in the shell's place takes it as well.
 const WHERE_IS_THE_CURSOR: &[u8] = b"\x1b[6n";
@@ -208,11 +209,11 @@ impl IPython {
         }
     }
 
-    /// Types a line, and waits for the next prompt with what patience people have. False: it did not come.
+    /// Types a line, and waits for the next prompt, as long as people do. False: it did not come.
     pub fn type_line(&mut self, line: &str) -> bool {
         let before = self.prompt();
         self.type_on(line);
-        self.wait(Instant::now() + PATIENCE, |shell| shell.prompt() > before)
+        self.wait(Instant::now() + PROMPT, |shell| shell.prompt() > before)
     }
 
     /// Waits until it printed this. False: it ended, or the deadline passed.
@@ -251,17 +252,15 @@ impl IPython {
         self.reported_within(limit, name, times)
     }
 
-    /// The same, with less patience.
-    pub fn reported_within(&mut self, patience: Duration, name: &str, times: usize) -> bool {
-        self.wait(Instant::now() + patience, |shell| {
-            shell.reports(name) >= times
-        })
+    /// The same, for so long.
+    pub fn reported_within(&mut self, limit: Duration, name: &str, times: usize) -> bool {
+        self.wait(Instant::now() + limit, |shell| shell.reports(name) >= times)
     }
 
     /// Waits until the log says this so often. False: it ended, or that did not come in time.
-    pub fn logged_within(&mut self, patience: Duration, text: &str, times: usize) -> bool {
+    pub fn logged_within(&mut self, limit: Duration, text: &str, times: usize) -> bool {
         let log = self.session.dir().join("log");
-        self.wait(Instant::now() + patience, |_| {
+        self.wait(Instant::now() + limit, |_| {
             let log = fs::read_to_string(&log).unwrap_or_default();
             log.matches(text).count() >= times
         })
@@ -280,7 +279,11 @@ impl IPython {
 
     /// Waits for its end, which is not far.
     pub fn finish(mut self) -> Report {
-        let limit = Instant::now() + patience(self.session.library, LEAVING);
+        let leaving = match self.session.library {
+            true => LEAVING,
+            false => LEAVING_WITHOUT,
+        };
+        let limit = Instant::now() + leaving;
         self.session.deadline = self.session.deadline.min(limit);
         let mut report = self.session.finish();
         report.output = plain(&report.output);

@@ -105,28 +105,35 @@ impl Mpi {
         }
     }
 
-    /// What its users set for it, beside PATH.
-    pub(super) fn settings(&self, command: &mut Command) {
-        if self.name.starts_with("impi") {
-            // As its vars.sh does.
-            let lib = self.prefix().join("lib");
-            // Its matched probe waits for ever for the answer of a pool's worker.
-            command.env("MPI4PY_RC_RECV_MPROBE", "0");
-            command.env("FI_PROVIDER_PATH", lib.join("libfabric/prov"));
-            command.env("LD_LIBRARY_PATH", self.library_path(&lib));
-        } else if self.name.starts_with("openmpi") {
-            // It asks this of whoever is root, as in a container, and counts the machine's cores.
-            for name in ["OMPI_ALLOW_RUN_AS_ROOT", "PRTE_ALLOW_RUN_AS_ROOT"] {
-                command.env(name, "1").env(format!("{name}_CONFIRM"), "1");
-            }
-            command.env("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe");
-            command.env("OMPI_MCA_rmaps_base_oversubscribe", "1");
-            // Version 4 finds what it launches by the place that it was built for.
-            command.env("OPAL_PREFIX", self.prefix());
-            // It also looks for an ssh, which it has no use for on one machine.
-            command.env("OMPI_MCA_plm_rsh_agent", "sh");
-            // It would not use the loopback by itself, and there may be no other network.
-            command.env("OMPI_MCA_btl_tcp_if_include", "lo");
+    /// What Intel's vars.sh sets.
+    pub fn vars_sh(&self) -> [(&'static str, OsString); 2] {
+        let lib = self.prefix().join("lib");
+        let libraries = self.library_path(&lib);
+        [
+            ("FI_PROVIDER_PATH", lib.join("libfabric/prov").into()),
+            ("LD_LIBRARY_PATH", libraries),
+        ]
+    }
+
+    /// What is set for it beside PATH: what lets root run it, and what a user has set who does without the library.
+    pub(super) fn settings(&self, command: &mut Command, _library: bool) {
+        let program = Path::new(command.get_program()).file_name();
+        let of_pip = program.is_some_and(|name| name == "python" || name == "ipython");
+        if self.name == INTEL_MPI.name && !of_pip {
+            command.envs(self.vars_sh()); // a Python of the same environment finds all by itself
+        }
+        if !self.name.starts_with("openmpi") {
+            return;
+        }
+        // It asks this of whoever is root, as in a container.
+        for name in ["OMPI_ALLOW_RUN_AS_ROOT", "PRTE_ALLOW_RUN_AS_ROOT"] {
+            command.env(name, "1").env(format!("{name}_CONFIRM"), "1");
+        }
+        // Version 4 from a wheel is not where it was built for, and counts the machine's cores. Without these its
+        // MPI_Init ends the application, and a second spawn is an error. For the library that is a remedy's part.
+        if self.name == OPEN_MPI_4.name {
+            command.env("OPAL_PREFIX", self.prefix()); // until the remedy "prefix" is there, with the library too
+            command.env("OMPI_MCA_rmaps_base_oversubscribe", "1"); // until the remedy "slots" is there, the same
         }
     }
 

@@ -20,14 +20,10 @@ pub const CTRL_D: u8 = 4;
 pub(super) const MARK: &str = "SPAWNED_BY_TEST";
 /// How long something may take that may well not come at all.
 const SOON: Duration = Duration::from_secs(1);
-/// How long the launcher and the children may outlive the program.
-const LINGER: Duration = Duration::from_secs(5);
-
-/// A limit on the time that something takes. With the library it is only reached where something is wrong, and a
-/// machine may be slow. Without it, it is what a hang is known by, and each such test waits for it.
-pub fn patience(library: bool, limit: Duration) -> Duration {
-    limit * if library { 3 } else { 1 }
-}
+/// How long the launcher and the children may outlive the program: with the library only a defect makes it that long.
+const LINGER: Duration = Duration::from_secs(15);
+/// The same without the library, where some launchers stay for good.
+const LINGER_WITHOUT: Duration = Duration::from_secs(4);
 
 /// A process that a program started.
 #[derive(Clone, Debug)]
@@ -124,14 +120,14 @@ impl Session {
         self.wait_within(Duration::MAX, what)
     }
 
-    fn wait_within(&mut self, patience: Duration, mut what: impl FnMut(&Self) -> bool) -> bool {
+    fn wait_within(&mut self, limit: Duration, mut what: impl FnMut(&Self) -> bool) -> bool {
         let since = Instant::now();
         loop {
             let ended = self.ended();
             if what(self) {
                 return true;
             }
-            if ended || since.elapsed() > patience || Instant::now() > self.deadline {
+            if ended || since.elapsed() > limit || Instant::now() > self.deadline {
                 return false;
             }
             thread::sleep(Duration::from_millis(5));
@@ -148,14 +144,14 @@ impl Session {
         self.wait_until(|session| session.facts().iter().any(|(n, _)| n == name))
     }
 
-    /// The same, with less patience: for what may well not come.
+    /// The same, for what may well not come.
     pub fn reported_soon(&mut self, name: &str) -> bool {
         self.reported_within(SOON, name)
     }
 
-    /// The same, with just this much patience.
-    pub fn reported_within(&mut self, patience: Duration, name: &str) -> bool {
-        self.wait_within(patience, |session| {
+    /// The same, for so long.
+    pub fn reported_within(&mut self, limit: Duration, name: &str) -> bool {
+        self.wait_within(limit, |session| {
             session.facts().iter().any(|(n, _)| n == name)
         })
     }
@@ -170,7 +166,7 @@ impl Session {
         self.wait_until(|session| session.screen().matches(text).count() >= times)
     }
 
-    /// The same, with less patience: for what may well not come.
+    /// The same, for what may well not come.
     pub fn printed_soon(&mut self, text: &str, times: usize) -> bool {
         self.wait_within(SOON, |session| {
             session.screen().matches(text).count() >= times
@@ -214,8 +210,12 @@ impl Session {
         } else {
             None
         };
-        let linger = if ended { LINGER } else { Duration::ZERO };
-        let linger = Instant::now() + patience(self.library, linger);
+        let linger = match ended {
+            false => Duration::ZERO,
+            true if self.library => LINGER,
+            true => LINGER_WITHOUT,
+        };
+        let linger = Instant::now() + linger;
         let mut left = self.others();
         while !left.is_empty() && Instant::now() < linger {
             thread::sleep(Duration::from_millis(5));

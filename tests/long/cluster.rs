@@ -208,7 +208,7 @@ fn type_along(program: Program) -> Report {
 /// The same, where this program launches hydra's proxies.
 #[track_caller]
 fn type_along_with(program: Program, launcher: &str) -> Report {
-    let mut session = program.deadline_at_most(60).start();
+    let mut session = program.start();
     session.reported("spawning");
     session.line("one, while it spawns");
     session.reported("working");
@@ -374,7 +374,7 @@ fn a_program_reads_on_when_its_children_on_other_hosts_have_gone() {
     side_by_side(&mpis, |mpi| {
         let early = |how, preloaded| hosts(mpi, how, preloaded).args(["children", "2", "early"]);
         let wait = |program: Program| {
-            let mut session = program.deadline(30).start();
+            let mut session = program.start();
             session.reported("working");
             // Long enough for mpiexec to see them go.
             thread::sleep(Duration::from_secs(2));
@@ -448,7 +448,7 @@ fn a_shell_lives_on_and_spawns_again_when_its_children_crash_on_other_hosts() {
 fn a_program_that_is_killed_leaves_nothing_on_other_hosts() {
     side_by_side(&MPICHS, |mpi| {
         let program = hosts(mpi, How::Listed, Preloaded::Half).args(["children", "2"]);
-        let mut session = program.deadline(40).start();
+        let mut session = program.start();
         assert!(session.reported("working"), "{}: it spawns", mpi.name);
         let others = session.others();
         let children = others
@@ -595,7 +595,7 @@ fn a_program_in_an_interactive_step_spawns_onto_the_other_node_and_reads_what_is
         let report = type_along_with(program, "srun");
         check_spawned(&report, "n1", &["n2"]);
         check_ended(&report, mpi);
-        let bare = type_along(hosts(mpi, How::Interactive, Preloaded::No).deadline_at_most(10));
+        let bare = type_along(hosts(mpi, How::Interactive, Preloaded::No).deadline(10));
         if mpi.disease == Disease::Healthy {
             check_spawned(&bare, "n1", &["n2"]);
         } else {
