@@ -1,36 +1,18 @@
-//! The program `spawnfix`: runs a command with the library loaded into it, tells what a spawn will come to, and ends
-//! what was left behind. What the library needs done for a spawn it does, too, called by no user.
+//! The command `spawnfix`. By its first words it is one of:
 //!
-//! One run of the wrapper, as `spawnfix ipython`:
+//! - the [`wrapper`], `spawnfix COMMAND`: runs a command with the library loaded into it;
+//! - [`check`], `spawnfix --check`: tells whether a spawn from a command works;
+//! - [`cleanup`], `spawnfix --sweep`: ends agents whose application is gone;
+//! - the [`agent`], its [`bridge`] or a [`placeholder`]: started by the library or by the agent, never by a user.
 //!
-//! 1. [`options`] says what is asked, or what is wrong with it; the shells' [`completions`] are made from the same
-//!    parser. Called by another name, through a link, nothing is asked: it is the command of that name further down
-//!    PATH ([`paths`]).
-//! 2. [`run`] finds the command, and [`preload`] the library and the variables by which the dynamic linker loads it.
-//! 3. [`exec`] makes this process the command, which has all that it would have had without us ([`inherited`]).
+//! Called by another name, through a link, it is the wrapper of the command of that name further down PATH.
 //!
-//! One life of the agent, in [`agent`] step by step:
-//!
-//! 1. A program spawns, and what its libmpi launches becomes `spawnfix --agent` (handover.rs in the library). The agent
-//!    looks at the [`program`]: is it a [`shell`], by its [`command_line`]?
-//! 2. From then on the agent is the process manager of that one program ([`pmi`]). What such a one can't know it asks a
-//!    [`job`]: an mpiexec ([`candidates`], [`whose`]) that runs `spawnfix --bridge`, maybe on another host ([`hosts`]).
-//! 3. The [`bridge`] makes itself known ([`greeting`]), and passes on what agent and mpiexec say to each other.
-//!    Children are launched. [`signals`] come, and children end, which the [`tree`] of processes shows. What fails for
-//!    a moment is tried again ([`patient`]).
-//! 4. Children may end before they have connected to the program: a [`stand_in`] does in their place, if the program
-//!    still is in its call, as [`calls`] tells.
-//! 5. The program and its jobs end, and so does the agent.
-//!
-//! Beside these: [`check`] tells beforehand what all that would come to, by what programs and their files ([`binary`])
-//! say and what is [`known`] of each MPI; [`sweep`] ends agents that are left among this user's [`processes`]. What
-//! users read is [`output`]'s, or in the log. On macOS, libproc.rs stands for /proc.
+//! Below these: [`mpi`], what is known of MPI implementations; [`pmi`], the protocol PMI-1; [`interactive`], whose command
+//! line is an interactive session's; [`procs`], other processes; [`shared`], what the library uses, too.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
-
-use output::{eprint_prefixed, print_flushed};
 
 mod agent;
 mod check;
@@ -48,49 +30,47 @@ mod wrapper;
 
 use agent::{bridge, placeholder};
 use shared::paths;
-use wrapper::options::{Act, Asked};
-use wrapper::{completions, options, run};
+use wrapper::options::{self, Action, Cli};
+use wrapper::run;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os();
-    let name = arguments.next().unwrap_or_else(|| "spawnfix".into());
-    let arguments: Vec<OsString> = arguments.collect();
+    let mut words = std::env::args_os();
+    let name = words.next().unwrap_or_else(|| "spawnfix".into());
+    let words: Vec<OsString> = words.collect();
     if !paths::is_our_name(&name) {
-        return run::by_another_name(&name, arguments);
+        return run::by_another_name(&name, words);
     }
-    // Our own calls of this program, none of them a user's: they don't pass through the option parser.
-    match arguments.first().map(|word| word.as_bytes()) {
-        Some(b"--agent") => return agent::main(arguments.into_iter().skip(1)),
+    // Internal roles do not pass through the option parser.
+    match words.first().map(|word| word.as_bytes()) {
+        Some(b"--agent") => return agent::main(words.into_iter().skip(1)),
         Some(b"--bridge") => return bridge::main(),
-        Some(placeholder::WORD) => return placeholder::main(arguments.get(1)),
-        Some(check::ask::WHAT_LIBRARY) => {
-            return check::ask::answer_what_library(arguments.get(1));
-        }
+        Some(placeholder::WORD) => return placeholder::main(words.get(1)),
+        Some(check::ask::WHAT_LIBRARY) => return check::ask::answer_what_library(words.get(1)),
         _ => {}
     }
-    match options::parse(&arguments) {
-        Ok(asked) => act(asked),
-        Err(complaint) => {
-            eprint_prefixed(complaint);
-            eprint_prefixed("'spawnfix --help' shows the options");
-            ExitCode::from(2)
+    match options::parse(&words) {
+        Ok(cli) => act(cli),
+        Err(error) => {
+            let _ = error.print();
+            ExitCode::from(error.exit_code() as u8)
         }
     }
 }
 
-fn act(asked: Asked) -> ExitCode {
-    let Asked {
-        act,
+fn act(cli: Cli) -> ExitCode {
+    let Cli {
+        action,
         settings,
         words,
-    } = asked;
-    match act {
-        Act::Run => return run::command(words, settings),
-        Act::PrintEnv => return run::print_env(settings),
-        Act::Check { json } => return check::main(&words, &settings, json),
-        Act::Sweep { pids, dry } => return cleanup::main(&pids, dry),
-        Act::Completions(shell) => print_flushed(&completions::of(shell)),
-        Act::Say(text) => print_flushed(&text),
+    } = cli;
+    match action {
+        Action::Run => run::command(words, settings),
+        Action::PrintEnv => run::print_env(settings),
+        Action::Check { json } => check::main(&words, &settings, json),
+        Action::Sweep { pids, dry } => cleanup::main(&pids, dry),
+        Action::Completions(shell) => {
+            output::print_flushed(&options::completions(shell));
+            ExitCode::SUCCESS
+        }
     }
-    ExitCode::SUCCESS
 }

@@ -59,8 +59,6 @@ mod program;
 mod signals;
 mod standby;
 
-pub use standby::NAME as STANDBY;
-
 /// Runs the agent with what stands behind `--agent`.
 pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(handed) = Handed::parse(words) else {
@@ -132,8 +130,12 @@ fn shell_by(settings: &Settings, program: &Program) -> Option<String> {
     match settings.interactive {
         InteractiveSetting::Yes => Some("SPAWNFIX_INTERACTIVE=1".to_owned()),
         InteractiveSetting::No => None,
-        InteractiveSetting::Auto => interactive::shell(&program.arguments(), program.stdin())
-            .map(|word| escape(word).to_string()),
+        InteractiveSetting::Auto => interactive::evidence(
+            &program.arguments(),
+            &program.parents_arguments(),
+            program.stdin(),
+        )
+        .map(|word| escape(word).to_string()),
     }
 }
 

@@ -73,6 +73,12 @@ impl Program {
         procs::arguments(self.pid)
     }
 
+    /// The command line of the process that started it.
+    pub fn parents_arguments(&self) -> Vec<OsString> {
+        let parent = procs::look(self.pid).and_then(|process| process.parent);
+        parent.map(procs::arguments).unwrap_or_default()
+    }
+
     /// What it has on fd 0. Since 4.3.2, MPICH's forked child has that closed.
     pub fn stdin(&self) -> Stdin {
         procs::stdin(self.pid)

@@ -170,7 +170,7 @@ fn program(words: &[OsString], library: &Path, report: &mut Report) -> Program {
         let _ = write!(text, ", run by {}", escape(&program));
     }
     report.add("command", text);
-    report.add("shell", match interactive::shell(&argv, Stdin::of_this_program()) {
+    report.add("shell", match interactive::evidence(&argv, &[], Stdin::of_this_program()) {
         Some(word) => format!("yes, by {}: Ctrl-C and its children's crashes spare it", escape(word)),
         None => "no: Ctrl-C and its children's crashes reach it, too, as MPI has it; 'spawnfix -i' spares it".to_owned(),
     });

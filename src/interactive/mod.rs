@@ -1,10 +1,11 @@
-//! Who is a shell: a program with a person at it, who wants to go on when what was spawned is gone.
+//! Is this the command line of an interactive session: an application with a person at it, who goes on working when the
+//! children are gone?
 //!
-//! A prompt is one if it comes at all, and on a terminal: from a file or a pipe an interpreter reads a script. What a
-//! front end talks to, as Jupyter does to its kernels, is one whatever its stdin is. Anything else is a program, to
-//! which MPI's own rule applies, and so is what is not known here.
+//! An interpreter is one if its prompt comes, on a terminal: from a file or a pipe it reads a script. A kernel is one
+//! whatever its stdin is: a front end talks to it, such as Jupyter. Every other application is none, and MPI's own rule
+//! applies to it.
 //!
-//! Judged by the command line alone, as /proc/PID/cmdline has it: for a script with a `#!` line, the interpreter and
+//! Decided by the command line alone, as /proc/PID/cmdline has it: for a script with a `#!` line, the interpreter and
 //! its options come first.
 
 pub mod option_syntax;
@@ -12,26 +13,34 @@ pub mod option_syntax;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use crate::interactive::option_syntax::{Grammar, Operand, holds, is_in};
+use crate::interactive::option_syntax::{Operand, OptionSyntax, holds, is_in};
 use crate::shared::stdin::Stdin;
 
-/// The word of this command line that says that the program is a shell, if it is one.
-pub fn shell(argv: &[OsString], stdin: Stdin) -> Option<&OsStr> {
+/// The word of this command line that says that it is an interactive session's, if it is one.
+///
+/// `parent` is the command line of the process that started it, as far as it is known.
+pub fn evidence<'a>(
+    argv: &'a [OsString],
+    parent: &'a [OsString],
+    stdin: Stdin,
+) -> Option<&'a OsStr> {
     let (program, words) = argv.split_first()?;
-    // A kernel of whatever language, as most of Jupyter's kernelspecs start one.
+    // A kernel of any language, as most of Jupyter's kernelspecs start one.
     if let Some(word) = connection_file(words) {
         return Some(word);
     }
     let name = file_name(program);
     let is = |program: &str| is_version_of(name, program);
     if is_python(name) {
-        python(program, words, stdin)
+        python(program, words, stdin).or_else(|| marimo(words, parent))
     } else if is("R") {
         r(program, words, stdin)
     } else if is("julia") || is("julia-debug") {
         julia(program, words, stdin)
     } else if is("octave") || is("octave-cli") || is("octave-gui") {
         octave(program, words, stdin)
+    } else if is("MATLAB") {
+        matlab(program, words, stdin)
     } else {
         // A compiled kernel; or a script whose interpreter does not show, as where its launcher is compiled.
         program_named(name)?.judge(program, words, stdin)
@@ -41,20 +50,21 @@ pub fn shell(argv: &[OsString], stdin: Stdin) -> Option<&OsStr> {
 // --- the interpreters ---
 
 /// CPython's Python/initconfig.c and Python/getopt.c; PyPy adds --jit.
-const PYTHON: Grammar = Grammar {
-    values: "W X check-hash-based-pycs jit",
-    instead: "c m",
-    anyway: "i",
-    takes_rest: true,
+const PYTHON: OptionSyntax = OptionSyntax {
+    with_value: "W X check-hash-based-pycs jit",
+    runs_instead: "c m",
+    stays_interactive: "i",
+    ends_options: true,
     operand: Operand::Script,
 };
 
 fn python<'a>(program: &'a OsStr, words: &'a [OsString], stdin: Stdin) -> Option<&'a OsStr> {
     let seen = PYTHON.read(words);
-    let inner = seen.instead.as_ref().and_then(|run| {
+    let inner = seen.runs_instead.as_ref().and_then(|run| {
         let kind = match run.option {
             "m" => module_named(run.what),
-            "c" => None,
+            // IDLE: build_subprocess_arglist in CPython's Lib/idlelib/pyshell.py.
+            "c" => holds(run.what, "idlelib.run").then_some(Kind::Kernel),
             _ => program_named(file_name(run.what)).or_else(|| script_in_place(run.what)),
         };
         kind?.judge(run.what, run.rest, stdin)
@@ -62,12 +72,29 @@ fn python<'a>(program: &'a OsStr, words: &'a [OsString], stdin: Stdin) -> Option
     inner.or_else(|| seen.prompt(program, stdin))
 }
 
+/// `marimo edit` starts each notebook's kernel by multiprocessing (marimo/_session/managers/kernel.py), whose processes
+/// all have the same command line (CPython's Lib/multiprocessing/spawn.py, get_command_line): the parent's says it.
+fn marimo<'a>(words: &[OsString], parent: &'a [OsString]) -> Option<&'a OsStr> {
+    let child = PYTHON.read(words).runs_instead?;
+    if child.option != "c" || !holds(child.what, "multiprocessing.spawn") {
+        return None;
+    }
+    let server = PYTHON.read(parent.get(1..)?).runs_instead?;
+    let edits = |word: &&OsString| {
+        ["edit", "new", "tutorial"]
+            .iter()
+            .any(|edit| **word == *edit)
+    };
+    let subcommand = server.rest.iter().find(edits)?;
+    (file_name(server.what) == b"marimo").then_some(subcommand)
+}
+
 /// R's src/main/CommandLineArgs.c and src/unix/system.c. With --interactive it prompts in spite of -f and -e.
-const R: Grammar = Grammar {
-    values: "g gui encoding",
-    instead: "f file e",
-    anyway: "interactive",
-    takes_rest: false,
+const R: OptionSyntax = OptionSyntax {
+    with_value: "g gui encoding",
+    runs_instead: "f file e",
+    stays_interactive: "interactive",
+    ends_options: false,
     operand: Operand::Ignored,
 };
 
@@ -78,15 +105,26 @@ fn r<'a>(program: &'a OsStr, words: &'a [OsString], stdin: Stdin) -> Option<&'a 
         .or_else(|| seen.prompt(program, stdin))
 }
 
+/// MATLAB's documentation of `matlab` (Linux): -r prompts afterwards, -batch does not. -dmlworker is a worker of its
+/// Parallel Server. The desktop has a person at it.
+fn matlab<'a>(program: &'a OsStr, words: &'a [OsString], stdin: Stdin) -> Option<&'a OsStr> {
+    let word = |wanted: &str| words.iter().find(|word| *word == wanted);
+    if word("-batch").is_some() || word("-dmlworker").is_some() {
+        return None;
+    }
+    let prompt = (stdin == Stdin::Terminal).then_some(program);
+    word("-desktop").map(OsString::as_os_str).or(prompt)
+}
+
 /// Julia's src/jloptions.c (those with required_argument) and base/client.jl (exec_options).
-const JULIA: Grammar = Grammar {
-    values: "H L J C t p O g P home load sysimage cpu-target threads gcthreads procs machine-file color \
+const JULIA: OptionSyntax = OptionSyntax {
+    with_value: "H L J C t p O g P home load sysimage cpu-target threads gcthreads procs machine-file color \
         banner history-file startup-file compile compiled-modules pkgimages sysimage-native-code \
         check-bounds depwarn inline math-mode min-optlevel handle-signals warn-overwrite warn-scope \
         heap-size-hint trace-compile bind-to",
-    instead: "e E m eval print module",
-    anyway: "i",
-    takes_rest: false,
+    runs_instead: "e E m eval print module",
+    stays_interactive: "i",
+    ends_options: false,
     operand: Operand::Script,
 };
 
@@ -102,25 +140,29 @@ fn julia<'a>(program: &'a OsStr, words: &'a [OsString], stdin: Stdin) -> Option<
     seen.run("e", "IJulia.run_kernel")
         .or_else(|| {
             // IJulia's src/kernel.jl, in kernelspecs that older versions installed.
-            let run = seen.instead.as_ref()?;
-            let is_kernel = file_name(run.what) == b"kernel.jl"
-                && (holds(run.what, "IJulia")
-                    || run
-                        .rest
-                        .first()
-                        .is_some_and(|word| word.as_bytes().ends_with(b".json")));
+            let run = seen.runs_instead.as_ref()?;
+            let first = run.rest.first();
+            let is_kernel = match file_name(run.what) {
+                b"kernel.jl" => {
+                    holds(run.what, "IJulia")
+                        || first.is_some_and(|word| word.as_bytes().ends_with(b".json"))
+                }
+                // A notebook of Pluto.jl: Malt.jl's src/Malt.jl, _get_worker_cmd.
+                b"worker.jl" => holds(run.what, "/Malt/"),
+                _ => false,
+            };
             is_kernel.then_some(run.what)
         })
         .or_else(|| seen.prompt(program, stdin))
 }
 
 /// Octave's libinterp/corefcn/interpreter.cc (cmdline_options::parse). Its -i changes what it prints, not what it runs.
-const OCTAVE: Grammar = Grammar {
-    values: "p path built-in-docstrings-file doc-cache-file exec-path image-path info-file info-program \
+const OCTAVE: OptionSyntax = OptionSyntax {
+    with_value: "p path built-in-docstrings-file doc-cache-file exec-path image-path info-file info-program \
         texi-macros-file",
-    instead: "eval",
-    anyway: "persist",
-    takes_rest: false,
+    runs_instead: "eval",
+    stays_interactive: "persist",
+    ends_options: false,
     operand: Operand::Script,
 };
 
@@ -130,74 +172,92 @@ fn octave<'a>(program: &'a OsStr, words: &'a [OsString], stdin: Stdin) -> Option
     let window = words.iter().find(|word| *word == "--gui");
     window
         .map(OsString::as_os_str)
-        .filter(|_| seen.instead.is_none() || seen.anyway.is_some())
+        .filter(|_| seen.runs_instead.is_none() || seen.stays_interactive.is_some())
         .or_else(|| seen.prompt(program, stdin))
 }
 
-// --- what runs under an interpreter, or stands for itself ---
+// --- what runs under an interpreter, or by itself ---
 
-/// What a program that is known by its name is.
+/// What is known of an executable, a script or a module by its name.
 #[derive(Clone, Copy)]
 enum Kind {
-    /// A front end talks to it: its stdin says nothing.
-    Served,
-    /// A prompt, with these options.
-    Prompt(&'static Grammar),
-    /// IPython: a prompt, or `ipython kernel`.
+    /// A front end talks to it: its stdin does not matter.
+    Kernel,
+    /// A prompt comes, unless these options say otherwise.
+    Repl(&'static OptionSyntax),
+    /// ROOT: a prompt comes after its macros, unless `-q` ends it (TApplication::GetOptions).
+    Root,
+    /// IPython: a prompt or `ipython kernel`.
     IPython,
 }
 
-/// Programs, by the name of their file without a version.
+/// Executables and scripts, by the name of their file without a version.
 const PROGRAMS: &[(&str, Kind)] = &[
     ("ipython", Kind::IPython),
     ("sage-ipython", Kind::IPython),
-    ("bpython", Kind::Prompt(&BPYTHON)),
-    ("bpython-curses", Kind::Prompt(&BPYTHON)),
-    ("bpython-urwid", Kind::Prompt(&BPYTHON)),
-    ("ptpython", Kind::Prompt(&PTPYTHON)),
-    ("ptipython", Kind::Prompt(&PTPYTHON)),
-    ("xonsh", Kind::Prompt(&XONSH)),
-    ("radian", Kind::Prompt(&RADIAN)),
+    ("bpython", Kind::Repl(&BPYTHON)),
+    ("bpython-curses", Kind::Repl(&BPYTHON)),
+    ("bpython-urwid", Kind::Repl(&BPYTHON)),
+    ("ptpython", Kind::Repl(&PTPYTHON)),
+    ("ptipython", Kind::Repl(&PTPYTHON)),
+    ("xonsh", Kind::Repl(&XONSH)),
+    ("radian", Kind::Repl(&RADIAN)),
+    ("root.exe", Kind::Root),
+    // IDLE in one process (idle -n).
+    ("idle", Kind::Kernel),
     // PyCharm's console, and PyDev's.
-    ("pydevconsole.py", Kind::Served),
-    ("ipykernel_launcher.py", Kind::Served),
-    ("xpython_launcher.py", Kind::Served),
+    ("pydevconsole.py", Kind::Kernel),
+    ("ipykernel_launcher.py", Kind::Kernel),
+    ("xpython_launcher.py", Kind::Kernel),
+    // Positron's Python: positron-python's createJupyterKernelSpec.
+    ("positron_language_server.py", Kind::Kernel),
     // Kernels that are compiled: xeus's, and Positron's for R.
-    ("xpython", Kind::Served),
-    ("xcpp", Kind::Served),
-    ("xr", Kind::Served),
-    ("xoctave", Kind::Served),
-    ("ark", Kind::Served),
+    ("xpython", Kind::Kernel),
+    ("xcpp", Kind::Kernel),
+    ("xr", Kind::Kernel),
+    ("xoctave", Kind::Kernel),
+    ("ark", Kind::Kernel),
     // RStudio's R.
-    ("rsession", Kind::Served),
+    ("rsession", Kind::Kernel),
 ];
 
 /// Modules, as `python -m` names them.
 const MODULES: &[(&str, Kind)] = &[
     ("IPython", Kind::IPython),
-    ("bpython", Kind::Prompt(&BPYTHON)),
-    ("bpython.curtsies", Kind::Prompt(&BPYTHON)),
-    ("ptpython", Kind::Prompt(&PTPYTHON)),
-    ("xonsh", Kind::Prompt(&XONSH)),
-    ("radian", Kind::Prompt(&RADIAN)),
+    ("bpython", Kind::Repl(&BPYTHON)),
+    ("bpython.curtsies", Kind::Repl(&BPYTHON)),
+    ("ptpython", Kind::Repl(&PTPYTHON)),
+    ("xonsh", Kind::Repl(&XONSH)),
+    ("radian", Kind::Repl(&RADIAN)),
     // The standard library's own prompts.
-    ("asyncio", Kind::Prompt(&PLAIN)),
-    ("code", Kind::Prompt(&PLAIN)),
-    ("ipykernel", Kind::Served),
-    ("ipykernel_launcher", Kind::Served),
-    ("xpython_launcher", Kind::Served),
-    ("spyder_kernels.console", Kind::Served),
-    ("octave_kernel", Kind::Served),
-    ("sage.repl.ipython_kernel", Kind::Served),
+    ("asyncio", Kind::Repl(&PLAIN)),
+    ("code", Kind::Repl(&PLAIN)),
+    ("idlelib", Kind::Kernel),
+    ("idlelib.idle", Kind::Kernel),
+    // marimo in a sandbox, or in VS Code: marimo/_ipc/launch_kernel.py.
+    ("marimo._ipc.launch_kernel", Kind::Kernel),
+    // Thonny: _get_launcher_with_args in thonny/plugins/cpython_frontend/cp_front.py.
+    ("thonny.plugins.cpython_backend.cp_launcher", Kind::Kernel),
+    ("ipykernel", Kind::Kernel),
+    ("ipykernel_launcher", Kind::Kernel),
+    ("xpython_launcher", Kind::Kernel),
+    ("spyder_kernels.console", Kind::Kernel),
+    ("octave_kernel", Kind::Kernel),
+    ("sage.repl.ipython_kernel", Kind::Kernel),
 ];
 
-/// A script whose name is anybody's, known by the folder that it is in.
+/// Scripts with a common name, by the folder that they are in.
 fn script_in_place(script: &OsStr) -> Option<Kind> {
-    // VS Code's "Native REPL", of the extension ms-python.python.
-    script
-        .as_bytes()
-        .ends_with(b"/python_files/python_server.py")
-        .then_some(Kind::Served)
+    let places = [
+        // VS Code's "Native REPL", of the extension ms-python.python.
+        &b"/python_files/python_server.py"[..],
+        // Thonny 4.
+        b"/thonny/plugins/cpython_backend/cp_launcher.py",
+    ];
+    let mut places = places.iter();
+    places
+        .any(|place| script.as_bytes().ends_with(place))
+        .then_some(Kind::Kernel)
 }
 
 fn program_named(name: &[u8]) -> Option<Kind> {
@@ -214,61 +274,63 @@ fn module_named(name: &OsStr) -> Option<Kind> {
 impl Kind {
     fn judge<'a>(self, name: &'a OsStr, words: &'a [OsString], stdin: Stdin) -> Option<&'a OsStr> {
         match self {
-            Kind::Served => Some(name),
+            Kind::Kernel => Some(name),
             Kind::IPython if words.first().is_some_and(|word| word == "kernel") => {
                 words.first().map(OsString::as_os_str)
             }
+            Kind::Root if words.iter().any(|word| word == "-q") => None,
+            Kind::Root => (stdin == Stdin::Terminal).then_some(name),
             Kind::IPython => IPYTHON.read(words).prompt(name, stdin),
-            Kind::Prompt(grammar) => grammar.read(words).prompt(name, stdin),
+            Kind::Repl(grammar) => grammar.read(words).prompt(name, stdin),
         }
     }
 }
 
 /// The aliases of IPython.terminal.ipapp.
-const IPYTHON: Grammar = Grammar {
-    values: "autocall cache-size colors config ext gui ipython-dir log-level logappend logfile matplotlib \
+const IPYTHON: OptionSyntax = OptionSyntax {
+    with_value: "autocall cache-size colors config ext gui ipython-dir log-level logappend logfile matplotlib \
         profile profile-dir pylab theme",
-    instead: "c m",
-    anyway: "i",
-    takes_rest: false,
+    runs_instead: "c m",
+    stays_interactive: "i",
+    ends_options: false,
     operand: Operand::Script,
 };
 
 /// bpython --help.
-const BPYTHON: Grammar = Grammar {
-    values: "config l log-level L log-output",
-    anyway: "i interactive",
+const BPYTHON: OptionSyntax = OptionSyntax {
+    with_value: "config l log-level L log-output",
+    stays_interactive: "i interactive",
     ..PLAIN
 };
 
 /// ptpython --help.
-const PTPYTHON: Grammar = Grammar {
-    values: "config-file history-file",
-    anyway: "i interactive",
+const PTPYTHON: OptionSyntax = OptionSyntax {
+    with_value: "config-file history-file",
+    stays_interactive: "i interactive",
     ..PLAIN
 };
 
 /// xonsh --help.
-const XONSH: Grammar = Grammar {
-    values: "rc D st shell-type",
-    instead: "c",
-    anyway: "i interactive",
+const XONSH: OptionSyntax = OptionSyntax {
+    with_value: "rc D st shell-type",
+    runs_instead: "c",
+    stays_interactive: "i interactive",
     ..PLAIN
 };
 
 /// radian --help; what else it is given is R's.
-const RADIAN: Grammar = Grammar {
-    values: "profile r-binary",
+const RADIAN: OptionSyntax = OptionSyntax {
+    with_value: "profile r-binary",
     operand: Operand::Ignored,
     ..PLAIN
 };
 
 /// No options with a value; an operand is a script.
-const PLAIN: Grammar = Grammar {
-    values: "",
-    instead: "",
-    anyway: "",
-    takes_rest: false,
+const PLAIN: OptionSyntax = OptionSyntax {
+    with_value: "",
+    runs_instead: "",
+    stays_interactive: "",
+    ends_options: false,
     operand: Operand::Script,
 };
 
@@ -310,7 +372,7 @@ fn file_name(path: &OsStr) -> &[u8] {
     path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
 }
 
-/// Whether a file is called so, but for a version: ipython3, octave-cli-7.3.0.
+/// Whether a file has this name, without a version: ipython3, octave-cli-7.3.0.
 fn is_version_of(name: &[u8], program: &str) -> bool {
     behind_version(name, program).is_some_and(<[u8]>::is_empty)
 }
@@ -325,7 +387,7 @@ fn is_python(name: &[u8]) -> bool {
     pythons.any(|python| behind_version(name, python).is_some_and(is_build))
 }
 
-/// What a file's name has behind that of the program and a version.
+/// What follows the name of the executable and a version in a file's name.
 fn behind_version<'a>(name: &'a [u8], program: &str) -> Option<&'a [u8]> {
     let rest = name.strip_prefix(program.as_bytes())?;
     let version = match rest {
@@ -344,7 +406,7 @@ mod tests {
     use super::Stdin::{Closed, DevNull, File, Pipe, Socket, Terminal};
     use super::*;
 
-    /// Command lines, one a line. The word in brackets is the one that says that this is a shell; without one it is
+    /// Command lines, one a line. The word in brackets is the evidence for an interactive session; without one it is
     /// none. `␣` is a blank within a word.
     #[track_caller]
     fn check(stdin: Stdin, lines: &str) {
@@ -360,7 +422,7 @@ mod tests {
             let argv = words.map(|word| bare(&word).unwrap_or(word.into()));
             let argv: Vec<_> = argv.collect();
             assert_eq!(
-                shell(&argv, stdin),
+                evidence(&argv, &[], stdin),
                 said.as_deref(),
                 "{line}, stdin {stdin}"
             );
@@ -368,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn ipython_is_a_shell_without_a_script() {
+    fn ipython_is_a_session_without_a_script() {
         check(
             Terminal,
             r"
@@ -396,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn a_python_is_a_shell_without_a_script() {
+    fn python_is_a_session_without_a_script() {
         check(
             Terminal,
             r"
@@ -442,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn other_prompts_for_python_are_shells() {
+    fn other_prompts_for_python_are_sessions() {
         check(
             Terminal,
             r"
@@ -465,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_is_a_shell_whatever_its_stdin() {
+    fn a_kernel_is_a_session_whatever_its_stdin() {
         check(
             DevNull,
             r"
@@ -498,6 +560,19 @@ mod tests {
                 /v/bin/python [/home/u/.vscode/extensions/ms-python.python-2026.0.0-linux-x64/python_files/python_server.py]
                 /home/zc/anaconda3/envs/myenv/bin/python3.8 [/snap/pycharm-community/439/plugins/python-ce/helpers/pydev/pydevconsole.py] --mode=client --host=127.0.0.1 --port=33637
                 [/opt/positron/ark] --connection_file c.json --session-mode notebook
+                /v/bin/python [/opt/positron/resources/app/extensions/positron-python/python_files/posit/positron_language_server.py] -f c.json --logfile k.log --loglevel=debug --session-mode=console
+                # IDLE, Thonny, marimo in VS Code, Pluto.jl, MATLAB's desktop.
+                /usr/bin/python3 -c [__import__('idlelib.run').run.main(False)] 41225
+                /usr/bin/python3 -W ignore -c [__import__('idlelib.run').run.main(True)] 41225
+                /usr/bin/python3 [/usr/bin/idle3.11] -n
+                /usr/bin/python3 -m [idlelib] -n
+                /usr/bin/python3 -u -B -m [thonny.plugins.cpython_backend.cp_launcher] /home/u
+                /usr/bin/python3 -u -B [/usr/lib/python3/dist-packages/thonny/plugins/cpython_backend/cp_launcher.py] /home/u
+                /v/bin/python -m [marimo._ipc.launch_kernel]
+                /opt/julia/bin/julia -Cnative -J/opt/julia/lib/julia/sys.so -g1 --startup-file=no [/home/u/.julia/packages/Malt/YJ2Ml/src/worker.jl]
+                /usr/local/MATLAB/R2024b/bin/glnxa64/MATLAB [-desktop]
+                julia /home/u/worker.jl
+                python -c import␣multiprocessing
                 ./solve --load kernel-3.json
                 /v/bin/python python_server.py
             ",
@@ -519,7 +594,7 @@ mod tests {
     }
 
     #[test]
-    fn r_is_a_shell_without_a_script() {
+    fn r_is_a_session_without_a_script() {
         check(
             Terminal,
             r"
@@ -545,7 +620,7 @@ mod tests {
     }
 
     #[test]
-    fn julia_and_octave_are_shells_without_a_script() {
+    fn julia_and_octave_are_sessions_without_a_script() {
         check(
             Terminal,
             r"
@@ -579,7 +654,55 @@ mod tests {
     }
 
     #[test]
-    fn any_other_program_is_none() {
+    fn root_and_matlab_are_sessions_without_the_option_to_quit() {
+        check(
+            Terminal,
+            r"
+                [/opt/root/bin/root.exe] -splash
+                [/opt/root/bin/root.exe] -l -b macro.C
+                /opt/root/bin/root.exe -l -b -q macro.C
+                [/usr/local/MATLAB/R2020b/bin/glnxa64/MATLAB] -nodesktop -nosplash
+                [/usr/local/MATLAB/R2020b/bin/glnxa64/MATLAB] -nodesktop -r setup
+                /usr/local/MATLAB/R2020b/bin/glnxa64/MATLAB -batch run
+                /usr/local/MATLAB/R2020b/bin/glnxa64/MATLAB -dmlworker -nodisplay
+            ",
+        );
+        check(
+            Pipe,
+            r"
+                /opt/root/bin/root.exe -b
+                /usr/local/MATLAB/R2020b/bin/glnxa64/MATLAB -nodesktop
+            ",
+        );
+    }
+
+    #[test]
+    fn a_marimo_notebook_is_known_by_the_parent() {
+        let words = |line: &str| -> Vec<OsString> {
+            let words = line.split(' ').map(|word| word.replace('␣', " "));
+            words.map(OsString::from).collect()
+        };
+        let kernel = words(
+            "/v/bin/python -c from␣multiprocessing.spawn␣import␣spawn_main;␣spawn_main(tracker_fd=7,␣pipe_handle=15) \
+             --multiprocessing-fork",
+        );
+        for (parent, said) in [
+            ("/v/bin/python /v/bin/marimo edit notebook.py", Some("edit")),
+            ("/v/bin/python -m marimo -y --quiet new", Some("new")),
+            ("/v/bin/python /v/bin/marimo run notebook.py", None),
+            ("/v/bin/python edit.py edit", None),
+            ("/bin/bash", None),
+        ] {
+            let parent = words(parent);
+            assert_eq!(evidence(&kernel, &parent, Pipe), said.map(OsStr::new));
+        }
+        let other = words("/v/bin/python script.py");
+        let server = words("/v/bin/python /v/bin/marimo edit notebook.py");
+        assert_eq!(evidence(&other, &server, Pipe), None);
+    }
+
+    #[test]
+    fn any_other_command_line_is_none() {
         check(
             Terminal,
             r"
@@ -589,7 +712,7 @@ mod tests {
                 /usr/bin/mpiexec -n 1 ipython
             ",
         );
-        assert_eq!(shell(&[], Terminal), None);
+        assert_eq!(evidence(&[], &[], Terminal), None);
     }
 
     proptest! {
@@ -612,7 +735,7 @@ mod tests {
             let mut argv = vec![OsString::from(program)];
             argv.extend(words.into_iter().map(OsString::from_vec));
             let stdin = if terminal { Terminal } else { Pipe };
-            if let Some(word) = shell(&argv, stdin) {
+            if let Some(word) = evidence(&argv, &argv, stdin) {
                 // The value of an option may be attached to it.
                 prop_assert!(argv.iter().any(|arg| arg.as_bytes().ends_with(word.as_bytes())));
             }

@@ -1,38 +1,38 @@
-//! How a program reads its command line, of which one thing is asked: does its prompt come?
+//! How an interpreter reads its command line: does its prompt come, or does something run in its place?
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::shared::stdin::Stdin;
 
-/// What is to be known of a program for that.
-pub struct Grammar {
+/// The options of an interpreter, as far as they decide that. Lists are separated by blanks.
+pub struct OptionSyntax {
     /// Options with a value, which may be the next word.
-    pub values: &'static str,
+    pub with_value: &'static str,
     /// Those whose value runs in place of the prompt.
-    pub instead: &'static str,
+    pub runs_instead: &'static str,
     /// Options with which the prompt comes all the same.
-    pub anyway: &'static str,
-    /// Whether what comes behind one of `instead` is no longer the program's.
-    pub takes_rest: bool,
-    /// What the first word is that is no option.
+    pub stays_interactive: &'static str,
+    /// Whether the words after one of `runs_instead` are no longer the interpreter's.
+    pub ends_options: bool,
+    /// What the first word that is no option is.
     pub operand: Operand,
 }
 
-/// IPython's `--Class.trait value`. No other program has an option with a dot.
+/// IPython's `--Class.trait value`. No other interpreter has an option with a dot.
 const TRAIT: &str = "Class.trait";
 
 pub enum Operand {
     /// A script, and what follows is the script's.
     Script,
-    /// Nothing to the program.
+    /// Ignored by the interpreter.
     Ignored,
 }
 
 /// What a command line says.
 pub struct Seen<'a> {
-    pub instead: Option<Run<'a>>,
-    pub anyway: Option<&'a OsStr>,
+    pub runs_instead: Option<Run<'a>>,
+    pub stays_interactive: Option<&'a OsStr>,
 }
 
 /// What runs in place of the prompt.
@@ -43,11 +43,11 @@ pub struct Run<'a> {
     pub rest: &'a [OsString],
 }
 
-impl Grammar {
+impl OptionSyntax {
     pub fn read<'a>(&self, words: &'a [OsString]) -> Seen<'a> {
         let mut seen = Seen {
-            instead: None,
-            anyway: None,
+            runs_instead: None,
+            stays_interactive: None,
         };
         let mut rest = words;
         let mut options = true;
@@ -57,13 +57,13 @@ impl Grammar {
             if options && bytes == b"--" {
                 options = false;
             } else if bytes == b"-" {
-                // The program is to read its stdin, as it would without a word.
+                // The interpreter reads its stdin, as it does without a word.
                 break;
             } else if options && bytes.starts_with(b"-") {
                 for (name, attached) in self.options(bytes) {
                     let Some(name) = name else { continue };
-                    if is_in(self.anyway, name) {
-                        seen.anyway.get_or_insert(word);
+                    if is_in(self.stays_interactive, name) {
+                        seen.stays_interactive.get_or_insert(word);
                         continue;
                     }
                     let what = match attached {
@@ -76,19 +76,19 @@ impl Grammar {
                             value
                         }
                     };
-                    if is_in(self.instead, name) {
-                        seen.instead.get_or_insert(Run {
+                    if is_in(self.runs_instead, name) {
+                        seen.runs_instead.get_or_insert(Run {
                             option: name,
                             what,
                             rest,
                         });
-                        if self.takes_rest {
+                        if self.ends_options {
                             return seen;
                         }
                     }
                 }
             } else if let Operand::Script = self.operand {
-                seen.instead.get_or_insert(Run {
+                seen.runs_instead.get_or_insert(Run {
                     option: "",
                     what: word,
                     rest,
@@ -106,7 +106,7 @@ impl Grammar {
                 .find(|known| !known.is_empty() && known.as_bytes() == name)
         };
         let takes_value =
-            |name: &[u8]| find(self.values, name).or_else(|| find(self.instead, name));
+            |name: &[u8]| find(self.with_value, name).or_else(|| find(self.runs_instead, name));
         let long = word.strip_prefix(b"--");
         let (name, value) = match word.iter().position(|byte| *byte == b'=') {
             Some(at) => (&word[..at], Some(&word[at + 1..])),
@@ -115,12 +115,12 @@ impl Grammar {
         let name = &name[if long.is_some() { 2 } else { 1 }.min(name.len())..];
         if long.is_some() {
             let known = takes_value(name)
-                .or_else(|| find(self.anyway, name))
+                .or_else(|| find(self.stays_interactive, name))
                 .or_else(|| name.contains(&b'.').then_some(TRAIT));
             return vec![(known, value)];
         }
         // xonsh's -st.
-        let known = find(self.values, name).filter(|known| known.len() > 1);
+        let known = find(self.with_value, name).filter(|known| known.len() > 1);
         if known.is_some() {
             return vec![(known, value)];
         }
@@ -134,25 +134,25 @@ impl Grammar {
                 all.push((Some(known), value));
                 break;
             }
-            all.push((find(self.anyway, letter), None));
+            all.push((find(self.stays_interactive, letter), None));
         }
         all
     }
 }
 
 impl<'a> Seen<'a> {
-    /// The word that says that a prompt comes, with a person at it: `program`, if nothing else does.
+    /// The word that says that a prompt comes, on a terminal: `program`, if no other does.
     pub fn prompt(&self, program: &'a OsStr, stdin: Stdin) -> Option<&'a OsStr> {
-        match self.instead {
+        match self.runs_instead {
             _ if stdin != Stdin::Terminal => None,
-            Some(_) => self.anyway,
+            Some(_) => self.stays_interactive,
             None => Some(program),
         }
     }
 
-    /// What this option runs, if it calls that function.
+    /// The code that this option runs, if it calls that function.
     pub fn run(&self, option: &str, function: &str) -> Option<&'a OsStr> {
-        let run = self.instead.as_ref()?;
+        let run = self.runs_instead.as_ref()?;
         (run.option == option && holds(run.what, function)).then_some(run.what)
     }
 }

@@ -1,4 +1,4 @@
-//! What Linux tells of another process, in /proc.
+//! What Linux tells of other processes, in /proc.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -6,9 +6,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::process::Pid;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal};
 
-use super::stdin_of;
+use super::{Process, stdin_of};
 use crate::shared::stdin::Stdin;
 
 fn proc(pid: Pid, name: &str) -> PathBuf {
@@ -17,6 +18,53 @@ fn proc(pid: Pid, name: &str) -> PathBuf {
         .join(name)
 }
 
+/// All process ids.
+pub fn pids() -> Vec<Pid> {
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pid = |entry: fs::DirEntry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?);
+    all.filter_map(pid).collect()
+}
+
+/// The process of this number. `None`: there is none, or it has ended.
+pub fn look(pid: Pid) -> Option<Process> {
+    let process = procfs::process::Process::new(pid.as_raw_pid()).ok()?;
+    let stat = process.stat().ok()?;
+    (!['Z', 'X'].contains(&stat.state)).then_some(Process {
+        pid,
+        parent: Pid::from_raw(stat.ppid),
+        user: process.uid().ok()?,
+        started: stat.starttime,
+    })
+}
+
+/// Signals this process if it is `same`. Where the kernel has pidfds (Linux 5.3), no other process can come between the
+/// look and the signal.
+pub fn signal_if(pid: Pid, signal: Signal, same: impl FnOnce() -> bool) -> Result<(), Errno> {
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
+    if !same() {
+        return Err(Errno::SRCH);
+    }
+    match pidfd {
+        Ok(pidfd) => rustix::process::pidfd_send_signal(pidfd, signal),
+        Err(_) => rustix::process::kill_process(pid, signal),
+    }
+}
+
+/// Whether its process ids are those of this process: it is in no container.
+pub fn sees_the_same_pids(pid: Pid) -> bool {
+    fs::read_link(proc(pid, "ns/pid")).ok() == fs::read_link("/proc/self/ns/pid").ok()
+}
+
+/// Its executable file, by the path that it had when it was started.
+pub fn executable(pid: Pid) -> Option<PathBuf> {
+    let file = fs::read_link(proc(pid, "exe")).ok()?;
+    let bytes = file.as_os_str().as_bytes();
+    // Behind the path of a file that an update has replaced.
+    let bytes = bytes.strip_suffix(b" (deleted)").unwrap_or(bytes);
+    Some(PathBuf::from(OsStr::from_bytes(bytes)))
+}
+
+/// Its command line.
 pub fn arguments(pid: Pid) -> Vec<OsString> {
     words_of(&fs::read(proc(pid, "cmdline")).unwrap_or_default())
 }
@@ -30,6 +78,7 @@ pub fn words_of(line: &[u8]) -> Vec<OsString> {
         .collect()
 }
 
+/// What it has on fd 0.
 pub fn stdin(pid: Pid) -> Stdin {
     let file = proc(pid, "fd/0");
     match file.metadata() {
@@ -38,11 +87,12 @@ pub fn stdin(pid: Pid) -> Stdin {
     }
 }
 
+/// Its working directory.
 pub fn directory(pid: Pid) -> Option<PathBuf> {
     fs::read_link(proc(pid, "cwd")).ok()
 }
 
-/// The file that it has open and whose link in /proc is this, as that has no other name.
+/// A file that it has open, by its link in /proc: for a file without another name.
 pub fn open_file(pid: Pid, link: &[u8]) -> Option<fs::File> {
     let all = fs::read_dir(proc(pid, "fd")).ok()?.flatten();
     let mut paths = all.map(|entry| entry.path());
@@ -52,6 +102,7 @@ pub fn open_file(pid: Pid, link: &[u8]) -> Option<fs::File> {
     fs::File::options().read(true).write(true).open(path).ok()
 }
 
+/// Whether it is stopped, by Ctrl-Z or a debugger.
 pub fn is_stopped(pid: Pid) -> bool {
     let stat = procfs::process::Process::new(pid.as_raw_pid()).and_then(|it| it.stat());
     stat.is_ok_and(|stat| ['T', 't'].contains(&stat.state))

@@ -1,24 +1,22 @@
-//! Other processes of this user, as macOS tells of them: libproc.h, sys/proc_info.h and sysctl(3) in the place of
-//! /proc.
+//! What macOS tells of other processes of this user: libproc.h, sys/proc_info.h and sysctl(3).
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 #[cfg(target_os = "macos")]
-use system::{arguments, directory, files, stdin};
-#[cfg(target_os = "macos")]
-pub use system::{look, pids};
-
-#[cfg(target_os = "macos")]
-mod system {
+pub mod system {
     use std::ffi::{OsStr, OsString};
     use std::mem::MaybeUninit;
     use std::os::unix::ffi::OsStrExt;
     use std::path::{Path, PathBuf};
 
     use libc::{c_int, c_void, proc_bsdinfo, proc_fdinfo, proc_vnodepathinfo, vnode_info_path};
+    use rustix::io::Errno;
+    use rustix::process::{Pid, Signal};
 
+    use super::super::{Process, stdin_of};
     use super::words;
+    use crate::shared::stdin::Stdin;
 
     // sys/proc_info.h, where the libc crate lacks it.
     const PROC_ALL_PIDS: u32 = 1;
@@ -51,13 +49,19 @@ mod system {
     ///
     /// # Safety
     /// `Info` must be what sys/proc_info.h has for this flavor.
-    unsafe fn info<Info>(pid: i32, flavor: c_int, argument: u64) -> Option<Info> {
+    unsafe fn info<Info>(pid: Pid, flavor: c_int, argument: u64) -> Option<Info> {
         let size = size_of::<Info>() as c_int;
         let mut info = MaybeUninit::<Info>::uninit();
         // SAFETY: the buffer has the size that is told. It is read only if it was filled whole, by the kernel, with
         // what it is for, by this function's contract.
         unsafe {
-            let got = libc::proc_pidinfo(pid, flavor, argument, info.as_mut_ptr().cast(), size);
+            let got = libc::proc_pidinfo(
+                pid.as_raw_pid(),
+                flavor,
+                argument,
+                info.as_mut_ptr().cast(),
+                size,
+            );
             (got == size).then(|| info.assume_init())
         }
     }
@@ -71,8 +75,8 @@ mod system {
     }
 
     /// All process ids.
-    pub fn pids() -> Vec<i32> {
-        let mut pids = vec![0; 1024];
+    pub fn pids() -> Vec<Pid> {
+        let mut pids = vec![0_i32; 1024];
         loop {
             let size = size_of_val(&pids[..]) as c_int;
             // SAFETY: the buffer has the size that is told.
@@ -81,30 +85,58 @@ mod system {
             };
             if got < size {
                 pids.truncate(usize::try_from(got).unwrap_or(0) / size_of::<i32>());
-                return pids;
+                return pids.into_iter().filter_map(Pid::from_raw).collect();
             }
             // Full: there may be more.
             pids.resize(2 * pids.len(), 0);
         }
     }
 
-    /// `None`: there is no such process, it is a zombie, or it is another user's.
-    pub fn look(pid: i32) -> Option<proc_bsdinfo> {
+    /// The process of this number. `None`: there is none, it has ended, or it is another user's.
+    pub fn look(pid: Pid) -> Option<Process> {
         // SAFETY: the flavor's struct.
         let info: proc_bsdinfo = unsafe { info(pid, libc::PROC_PIDTBSDINFO, 0) }?;
-        (info.pbi_status != libc::SZOMB).then_some(info)
+        (info.pbi_status != libc::SZOMB).then_some(Process {
+            pid,
+            parent: i32::try_from(info.pbi_ppid).ok().and_then(Pid::from_raw),
+            user: info.pbi_uid,
+            started: info.pbi_start_tvsec * 1_000_000 + info.pbi_start_tvusec,
+        })
+    }
+
+    /// Signals this process if it is `same`.
+    pub fn signal_if(pid: Pid, signal: Signal, same: impl FnOnce() -> bool) -> Result<(), Errno> {
+        match same() {
+            true => rustix::process::kill_process(pid, signal),
+            false => Err(Errno::SRCH),
+        }
+    }
+
+    /// macOS has no containers with process ids of their own.
+    pub fn sees_the_same_pids(_: Pid) -> bool {
+        true
+    }
+
+    /// Its executable file.
+    pub fn executable(pid: Pid) -> Option<PathBuf> {
+        let mut buffer = vec![0_u8; libc::PROC_PIDPATHINFO_MAXSIZE as usize];
+        let size = buffer.len() as u32;
+        // SAFETY: the buffer has the size that is given.
+        let got = unsafe { libc::proc_pidpath(pid.as_raw_pid(), buffer.as_mut_ptr().cast(), size) };
+        buffer.truncate(usize::try_from(got).unwrap_or(0));
+        (!buffer.is_empty()).then(|| Path::new(OsStr::from_bytes(&buffer)).to_owned())
     }
 
     /// Its working directory.
-    pub fn directory(pid: i32) -> Option<PathBuf> {
+    pub fn directory(pid: Pid) -> Option<PathBuf> {
         // SAFETY: the flavor's struct.
         let info: proc_vnodepathinfo = unsafe { info(pid, libc::PROC_PIDVNODEPATHINFO, 0) }?;
         let directory = path(&info.pvi_cdir);
         (!directory.as_os_str().is_empty()).then(|| directory.to_owned())
     }
 
-    /// The files that it has mapped, one after the other by their addresses.
-    pub fn files(pid: i32) -> impl Iterator<Item = PathBuf> {
+    /// The files that it has mapped, by their addresses.
+    pub fn files(pid: Pid) -> impl Iterator<Item = PathBuf> {
         // The kernel gives the region at this address, or the next one.
         // SAFETY: the flavor's struct.
         let region = move |at: u64| unsafe { info::<Region>(pid, PROC_PIDREGIONPATHINFO, at) };
@@ -115,39 +147,52 @@ mod system {
         regions.map(|region| path(&region.file).to_owned())
     }
 
-    /// What it has on fd 0: the PROX_FDTYPE_ of sys/proc_info.h, and of a file its mode, its device and its path.
-    /// `None`: nothing.
-    pub fn stdin(pid: i32) -> Option<(c_int, Option<(u32, u64, PathBuf)>)> {
+    /// What it has on fd 0.
+    pub fn stdin(pid: Pid) -> Stdin {
         // One entry is enough: the list is in order.
         // SAFETY: the flavor gives an array of this struct, as long as there is room.
-        let first: proc_fdinfo = unsafe { info(pid, libc::PROC_PIDLISTFDS, 0) }?;
-        if first.proc_fd != libc::STDIN_FILENO {
-            return None;
-        }
+        let first: Option<proc_fdinfo> = unsafe { info(pid, libc::PROC_PIDLISTFDS, 0) };
+        let Some(first) = first.filter(|first| first.proc_fd == libc::STDIN_FILENO) else {
+            return Stdin::Closed;
+        };
         let size = size_of::<Vnode>() as c_int;
         let mut vnode = MaybeUninit::<Vnode>::uninit();
-        // SAFETY: the buffer has the size that is told, and is read only if it was filled whole with the flavor's
+        // SAFETY: the buffer has the size that is given, and is read only if it was filled whole with the flavor's
         // struct.
         let file = unsafe {
             let buffer = vnode.as_mut_ptr().cast();
+            let pid = pid.as_raw_pid();
             let got = libc::proc_pidfdinfo(pid, 0, PROC_PIDFDVNODEPATHINFO, buffer, size);
             (got == size).then(|| vnode.assume_init().file)
         };
-        let file = file.map(|file| {
-            let stat = &file.vip_vi.vi_stat;
-            let path = path(&file).to_owned();
-            (stat.vst_mode.into(), stat.vst_rdev.into(), path)
-        });
-        Some((first.proc_fdtype as c_int, file))
+        match (first.proc_fdtype as c_int, file) {
+            (_, Some(file)) => {
+                let stat = &file.vip_vi.vi_stat;
+                stdin_of(stat.vst_mode.into(), stat.vst_rdev.into(), path(&file))
+            }
+            (libc::PROX_FDTYPE_PIPE, None) => Stdin::Pipe,
+            (libc::PROX_FDTYPE_SOCKET, None) => Stdin::Socket,
+            _ => Stdin::Device,
+        }
+    }
+
+    /// No file without a name can be had from another process here.
+    pub fn open_file(_: Pid, _: &[u8]) -> Option<std::fs::File> {
+        None
+    }
+
+    /// Asked only for a process from which [`open_file`] had a file.
+    pub fn is_stopped(_: Pid) -> bool {
+        false
     }
 
     /// Its command line.
-    pub fn arguments(pid: i32) -> Vec<OsString> {
+    pub fn arguments(pid: Pid) -> Vec<OsString> {
         /// sys/syslimits.h.
         const ARG_MAX: usize = 1 << 20;
         let mut area = vec![0_u8; ARG_MAX];
         let mut size = area.len();
-        let mut name = [libc::CTL_KERN, libc::KERN_PROCARGS2, pid];
+        let mut name = [libc::CTL_KERN, libc::KERN_PROCARGS2, pid.as_raw_pid()];
         // SAFETY: a name of three words, a buffer and its size, which becomes that of what was written; nothing is set.
         let result = unsafe {
             let (buffer, nothing) = (area.as_mut_ptr().cast(), std::ptr::null_mut());
@@ -171,50 +216,6 @@ fn words(area: &[u8]) -> Option<Vec<OsString>> {
             .map(|word| OsString::from_vec(word.to_vec()))
             .collect(),
     )
-}
-
-/// The same by rustix's process id, as linux.rs has it.
-#[cfg(target_os = "macos")]
-pub mod of_pid {
-    use std::ffi::OsString;
-    use std::path::PathBuf;
-
-    use rustix::process::Pid;
-
-    use super::super::stdin_of;
-    use crate::shared::stdin::Stdin;
-
-    pub fn arguments(pid: Pid) -> Vec<OsString> {
-        super::arguments(pid.as_raw_nonzero().get())
-    }
-
-    pub fn stdin(pid: Pid) -> Stdin {
-        match super::stdin(pid.as_raw_nonzero().get()) {
-            None => Stdin::Closed,
-            Some((_, Some((mode, device, path)))) => stdin_of(mode, device, &path),
-            Some((libc::PROX_FDTYPE_PIPE, None)) => Stdin::Pipe,
-            Some((libc::PROX_FDTYPE_SOCKET, None)) => Stdin::Socket,
-            Some(_) => Stdin::Device,
-        }
-    }
-
-    pub fn directory(pid: Pid) -> Option<PathBuf> {
-        super::directory(pid.as_raw_nonzero().get())
-    }
-
-    pub fn files(pid: Pid) -> impl Iterator<Item = PathBuf> {
-        super::files(pid.as_raw_nonzero().get())
-    }
-
-    /// No file without a name can be had from another process here.
-    pub fn open_file(_: Pid, _: &[u8]) -> Option<std::fs::File> {
-        None
-    }
-
-    /// Asked where a file was found.
-    pub fn is_stopped(_: Pid) -> bool {
-        false
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
-//! Which process descends from which: for a job's idleness and its end.
+//! Other processes: one table of them, and what the system says of one.
+//!
+//! linux.rs and macos.rs have the same functions: `pids`, `look`, `signal_if`, and those for one process.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -6,85 +8,60 @@ use std::io::IsTerminal;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
 use crate::shared::stdin::Stdin;
 
-#[cfg(any(test, target_os = "macos"))]
-pub mod macos;
-pub mod processes;
-
 #[cfg(target_os = "linux")]
 pub mod linux;
+#[cfg(any(test, target_os = "macos"))]
+mod macos;
 
 #[cfg(target_os = "linux")]
-pub use linux::{arguments, directory, files, is_stopped, open_file, stdin};
+use linux as system;
 #[cfg(target_os = "macos")]
-pub use macos::of_pid::{arguments, directory, files, is_stopped, open_file, stdin};
+use macos::system;
 
-/// A process, as it was when it was looked at.
+pub use system::{
+    arguments, directory, executable, files, is_stopped, look, open_file, sees_the_same_pids, stdin,
+};
+
+/// A process, as it was when it was looked at. Zombies are none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
     pub pid: Pid,
     pub parent: Option<Pid>,
-    /// By which it is told from a later one with the same number.
+    /// The effective user.
+    pub user: u32,
+    /// With the pid, this is one process and no later one.
     started: u64,
 }
 
 impl Process {
-    /// Kills it, if it is still the one that was looked at.
+    /// Whether it still runs.
+    pub fn runs(&self) -> bool {
+        look(self.pid).is_some_and(|now| now.started == self.started)
+    }
+
+    /// Sends it a signal. ESRCH: it has ended, and its pid may be another process's.
+    pub fn signal(&self, signal: Signal) -> Result<(), Errno> {
+        system::signal_if(self.pid, signal, || self.runs())
+    }
+
+    /// Kills it.
     pub fn kill(&self) {
-        if look(self.pid).is_some_and(|now| now.started == self.started) {
-            let _ = rustix::process::kill_process(self.pid, Signal::KILL);
-        }
+        let _ = self.signal(Signal::KILL);
     }
 }
 
-/// All that live; zombies do not.
-#[cfg(target_os = "linux")]
+/// All that can be seen. On macOS, those of this user.
 pub fn all() -> HashMap<Pid, Process> {
-    let all = procfs::process::all_processes()
-        .into_iter()
-        .flatten()
-        .flatten();
-    let all = all.filter_map(|process| look_at(&process));
+    let all = system::pids().into_iter().filter_map(look);
     all.map(|process| (process.pid, process)).collect()
 }
 
-#[cfg(target_os = "linux")]
-fn look(pid: Pid) -> Option<Process> {
-    look_at(&procfs::process::Process::new(pid.as_raw_nonzero().get()).ok()?)
-}
-
-#[cfg(target_os = "linux")]
-fn look_at(process: &procfs::process::Process) -> Option<Process> {
-    let stat = process.stat().ok()?;
-    (!['Z', 'X'].contains(&stat.state)).then_some(Process {
-        pid: Pid::from_raw(stat.pid)?,
-        parent: Pid::from_raw(stat.ppid),
-        started: stat.starttime,
-    })
-}
-
-/// All of this user's that live.
-#[cfg(target_os = "macos")]
-pub fn all() -> HashMap<Pid, Process> {
-    let pids = macos::pids().into_iter().filter_map(Pid::from_raw);
-    let all = pids.filter_map(look);
-    all.map(|process| (process.pid, process)).collect()
-}
-
-#[cfg(target_os = "macos")]
-fn look(pid: Pid) -> Option<Process> {
-    let info = macos::look(pid.as_raw_nonzero().get())?;
-    Some(Process {
-        pid,
-        parent: i32::try_from(info.pbi_ppid).ok().and_then(Pid::from_raw),
-        started: info.pbi_start_tvsec * 1_000_000 + info.pbi_start_tvusec,
-    })
-}
-
-/// Those of `all` that descend from this one, it left out.
+/// The descendants of this process among `all`.
 pub fn descendants(all: &HashMap<Pid, Process>, of: Pid) -> Vec<Process> {
     let descends = |process: &&Process| ancestors(all, process.pid).any(|ancestor| ancestor == of);
     all.values().filter(descends).copied().collect()
@@ -93,7 +70,7 @@ pub fn descendants(all: &HashMap<Pid, Process>, of: Pid) -> Vec<Process> {
 /// The parent, its parent and so on.
 pub fn ancestors(all: &HashMap<Pid, Process>, of: Pid) -> impl Iterator<Item = Pid> {
     let parent = |pid: &Pid| all.get(pid).and_then(|process| process.parent);
-    // The look was not of one moment: a number may have come round.
+    // The table was not read in one moment: reused pids could make a circle.
     std::iter::successors(parent(&of), parent).take(all.len())
 }
 
@@ -121,5 +98,49 @@ fn stdin_of(mode: u32, device: u64, path: &Path) -> Stdin {
             Stdin::DevNull
         }
         _ => Stdin::Device,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_seen_as_it_is() {
+        let own = look(rustix::process::getpid()).unwrap();
+        assert_eq!(own.parent, rustix::process::getppid());
+        assert_eq!(own.user, rustix::process::geteuid().as_raw());
+        assert_eq!(arguments(own.pid), std::env::args_os().collect::<Vec<_>>());
+        assert_eq!(
+            executable(own.pid).unwrap(),
+            std::env::current_exe().unwrap().canonicalize().unwrap()
+        );
+        assert_eq!(
+            directory(own.pid).unwrap(),
+            std::env::current_dir().unwrap()
+        );
+        assert!(all().get(&own.pid) == Some(&own) && own.runs());
+        assert!(sees_the_same_pids(own.pid) && !is_stopped(own.pid));
+        assert!(look(Pid::from_raw(i32::MAX).unwrap()).is_none());
+    }
+
+    #[test]
+    fn a_later_process_with_the_same_pid_gets_no_signal() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_child(&child);
+        let seen = look(pid).unwrap();
+        assert!(descendants(&all(), rustix::process::getpid()).contains(&seen));
+        let earlier = Process {
+            started: seen.started - 1,
+            ..seen
+        };
+        assert_eq!(earlier.signal(Signal::KILL), Err(Errno::SRCH));
+        assert!(seen.runs() && seen.signal(Signal::KILL).is_ok());
+        child.wait().unwrap();
+        assert!(!seen.runs());
+        assert_eq!(seen.signal(Signal::KILL), Err(Errno::SRCH));
     }
 }

@@ -1,6 +1,5 @@
 //! `spawnfix COMMAND`.
 
-pub mod completions;
 pub mod options;
 pub mod preload_env;
 pub mod run;

@@ -36,7 +36,13 @@ fn the_manual_page_has_every_option_and_setting_and_no_fault() {
     let mut options: Vec<_> = names
         .flat_map(|line| line.split("  ").find(|part| !part.is_empty()).into_iter())
         .flat_map(|names| names.split(", "))
-        .map(|name| name.trim().split('=').next().expect("a part").to_owned())
+        .map(|name| {
+            name.trim()
+                .split(['=', ' '])
+                .next()
+                .expect("a part")
+                .to_owned()
+        })
         .collect();
     let items = page
         .split_once(".It Fl -guard")

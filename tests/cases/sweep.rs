@@ -1,4 +1,4 @@
-//! `spawnfix --sweep`: it ends the agents whose program is gone, with what they launched, and no other process.
+//! `spawnfix --sweep`: it ends the agents whose application is gone, with what they started, and no other process.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -64,32 +64,24 @@ fn sweep_ends_the_agents_whose_program_is_gone_and_no_other_process() {
     let mut stranger = Agent::start(&other, 1);
     let pids = [used.pid(), left.pid(), stranger.pid()];
     let runs = |agent: &mut Agent| agent.0.try_wait().expect("it is our child").is_none();
-    let (said, status) = sweep(&["--dry-run"], &pids);
     let [used_pid, left_pid, stranger_pid] = &pids;
-    assert!(
-        said.contains(&format!("in use     agent {used_pid}: its program {own} (")),
-        "{said}"
-    );
-    assert!(
-        said.contains(&format!("left       agent {left_pid} has run for ")),
-        "{said}"
-    );
-    assert!(
-        said.contains(&format!("left alone {stranger_pid}: no agent of yours")),
-        "{said}"
-    );
-    assert_eq!(said.lines().count(), 3, "{said}");
-    assert_eq!(status, Some(1));
+    let alone =
+        |pid| format!("{pid}: left alone, it is no agent of yours whose application is gone\n");
+    let expected = |left: &str| {
+        format!(
+            "{}{}{left_pid}: {left}\n",
+            alone(used_pid),
+            alone(stranger_pid)
+        )
+    };
+    let listed = expected("would be ended, its application is gone");
+    assert_eq!(sweep(&["--dry-run"], &pids), (listed, Some(1)));
     assert!(runs(&mut used) && runs(&mut left) && runs(&mut stranger));
 
-    let (said, _) = sweep(&[], &pids);
-    assert!(
-        said.contains(&format!("ended      agent {left_pid} had run for ")),
-        "{said}"
-    );
+    let ended = expected("ended, its application was gone");
+    assert_eq!(sweep(&[], &pids), (ended, Some(0)));
     assert!(runs(&mut used) && !runs(&mut left) && runs(&mut stranger));
-    let (said, status) = sweep(&[], &[*used_pid]);
-    assert_eq!(status, Some(0), "{said}");
+    assert_eq!(sweep(&[], &[*used_pid]), (alone(used_pid), Some(0)));
 }
 
 #[test]
@@ -106,36 +98,29 @@ fn sweep_ends_what_was_left_behind_and_nothing_else() {
         let check = |options: &[&str], words: [&str; 2], code| {
             let (said, status) = sweep(options, &agents);
             for (word, pid) in words.iter().zip(agents) {
-                let is_it = |line: &str| {
-                    line.starts_with(word)
-                        && line.split([' ', ':']).any(|word| word == pid.to_string())
-                };
-                assert!(
-                    said.lines().any(is_it),
-                    "{}: {word} {pid}\n{said}",
-                    mpi.name
-                );
+                let line = format!("{pid}: {word}");
+                assert!(said.contains(&line), "{}: {line}\n{said}", mpi.name);
             }
             assert_eq!(status, Some(code), "{}: {said}", mpi.name);
         };
-        check(&[], ["in use", "in use"], 0);
+        check(&[], ["left alone", "left alone"], 0);
 
         if mpi.name == INTEL_MPI.name {
-            // At its exit the shell waits for the child, and a shell that is killed leaves nothing behind.
+            // At its exit the session waits for the child, and a session that is killed leaves nothing behind.
             left.kill(libc::SIGKILL);
             assert_eq!(left.become_of(NOBODY), NOBODY, "{}", mpi.name);
-            check(&[], ["in use", "left alone"], 1);
+            check(&[], ["left alone", "left alone"], 0);
             assert_eq!(used.become_of(ALL), ALL, "{}", mpi.name);
             return;
         }
         left.tell("exit");
-        // A shell that is done with MPI is in use all the same.
+        // A session that is done with MPI still has its agent.
         used.tell("finish");
         assert!(used.reported("finished", 1), "{}: it is done", mpi.name);
         assert_eq!(left.become_of(LEFT), LEFT, "{}", mpi.name);
-        check(&["--dry-run"], ["in use", "left"], 1);
+        check(&["--dry-run"], ["left alone", "would be ended"], 1);
         assert_eq!(left.become_of(LEFT), LEFT, "{}", mpi.name);
-        check(&[], ["in use", "ended"], 0);
+        check(&[], ["left alone", "ended"], 0);
         assert_eq!(left.become_of(NOBODY), NOBODY, "{}", mpi.name);
         assert_eq!(used.become_of(ALL), ALL, "{}", mpi.name);
     });
@@ -174,8 +159,9 @@ fn sweep_leaves_strangers_alone() {
             .chain(ours.filter(|pid| Some(*pid) != agent))
         {
             let (said, status) = sweep(&[], &[pid]);
-            let expected = format!("left alone {pid}: no agent of yours that a program launched\n");
-            assert_eq!((said, status), (expected, Some(1)), "{}", mpi.name);
+            let alone =
+                format!("{pid}: left alone, it is no agent of yours whose application is gone\n");
+            assert_eq!((said, status), (alone, Some(0)), "{}", mpi.name);
         }
         assert_eq!(pids(), before, "{}", mpi.name);
         assert_eq!(bash.who(), ALL, "{}", mpi.name);

@@ -198,8 +198,9 @@ fn an_option_becomes_a_setting_of_the_librarys() {
     let show = ["sh", "-c", "env | grep ^SPAWNFIX_ | sort"];
     let printed = says(
         command(wrapper())
-            .args(["--guard=call", "-i", "--inherit", "--log=debug"])
-            .arg(join("--log-file=", &log))
+            .args(["--guard", "call", "-i", "--inherit", "--log=debug"])
+            .arg("--log-file")
+            .arg(&log)
             .args(show),
     );
     let expected = format!(
@@ -256,17 +257,17 @@ fn print_env_gives_a_shell_the_same_settings() {
 
 #[test]
 fn a_usage_error_names_the_option_the_value_and_what_it_takes() {
-    let guards = "auto, launch, call or off";
+    let guards = "auto, launch, call, off";
     let levels = "off, error, warn, info, debug, trace";
     for (arguments, words) in [
         (
             &["--guard=lunch", "true"][..],
             &["--guard", "lunch", guards][..],
         ),
-        (&["--guard=", "true"], &["--guard", "''", guards]),
-        (&["--guard", "call", "true"], &["--guard takes a value"]),
+        (&["--guard=", "true"], &["--guard", guards]),
+        (&["--guard"], &["--guard", guards]),
         (&["--log=verbose", "true"], &["--log", "verbose", levels]),
-        (&["--log=", "true"], &["--log", "''", levels]),
+        (&["--log=", "true"], &["--log", levels]),
         (
             &["--log=info,loud", "true"],
             &["--log", "info,loud", levels],
@@ -275,27 +276,27 @@ fn a_usage_error_names_the_option_the_value_and_what_it_takes() {
             &["--log-file=/no/such/place", "true"],
             &["--log-file", "/no/such/place", "a file that can be written"],
         ),
-        (&["--log-file=", "true"], &["--log-file", "''", "a file"]),
-        (&["--gard=call", "true"], &["unknown option", "--gard=call"]),
-        (&["-x", "true"], &["unknown option", "-x"]),
-        (&["--print-env", "true"], &["--print-env", "true"]),
+        (&["--log-file=", "true"], &["--log-file"]),
+        (&["--gard=call", "true"], &["--gard"]),
+        (&["-x", "true"], &["-x"]),
+        (&["--interactive=1", "true"], &["--interactive", "1"]),
+        (&["--completions=tcsh"], &["--completions", "tcsh", "bash"]),
+        (&["--print-env", "true"], &["--print-env", "COMMAND"]),
+        (&["--check", "--sweep"], &["--check", "--sweep"]),
         (
             &["--sweep", "ipython"],
             &["--sweep", "process ids", "ipython"],
         ),
-        (&["--dry-run", "true"], &["--dry-run", "--sweep"]),
-        (&[], &["no command"]),
-        (&["-i", "--"], &["no command"]),
+        (&["--dry-run", "true"], &["--sweep"]),
+        (&["--json", "true"], &["--check"]),
+        (&[], &["a command"]),
+        (&["-i", "--"], &["a command"]),
     ] {
         let output = run(command(wrapper()).args(arguments));
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
         assert!(output.stdout.is_empty(), "{arguments:?}");
-        assert!(
-            said.lines().all(|line| line.starts_with("spawnfix: ")),
-            "{said}"
-        );
-        for word in words {
+        for word in words.iter().chain(&["--help"]) {
             assert!(said.contains(word), "{arguments:?}: no {word} in {said}");
         }
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use libfuzzer_sys::fuzz_target;
 use spawnfix_fuzz::host_process::is_secure;
-use spawnfix_fuzz::interactive::shell;
+use spawnfix_fuzz::interactive::evidence;
 use spawnfix_fuzz::own_path::file_at;
 use spawnfix_fuzz::mpi::mpiexec::is_libmpi;
 use spawnfix_fuzz::procs::linux;
@@ -21,12 +21,12 @@ fuzz_target!(|input: &[u8]| {
     };
     match which {
         b'c' => {
-            // cmdline: its words are what is between the zeroes; and who is a shell.
+            // cmdline: its words are what is between the zeroes; and whether it is an interactive session.
             let words = linux::words_of(text);
             let joined = words.join(OsStr::from_bytes(b"\0"));
             assert_eq!(joined.as_bytes(), text.strip_suffix(b"\0").unwrap_or(text));
             for stdin in [Stdin::Terminal, Stdin::File] {
-                if let Some(word) = shell(&words, stdin) {
+                if let Some(word) = evidence(&words, &words, stdin) {
                     assert!(words.iter().any(|known| {
                         let known = known.as_bytes();
                         memchr::memmem::find(known, word.as_bytes()).is_some()
