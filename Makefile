@@ -37,11 +37,11 @@ test-cluster: build ## the same on three hosts, by ssh and by Slurm: namespaces 
 
 test-faults: build ## system calls of child, agent and bridge fail in turn, by strace; mpiexec, agent and bridge are killed at every step
 	scripts/fetch/mpi mpich-4.1.3 mpich-4.2.3 mpich-5.0.2 impi-2021.13.1
-	$(CARGO) test --locked --test main -- syscall_faults:: kill_injection:: --include-ignored --test-threads 1
+	$(CARGO) test --locked --test long -- syscall_faults:: kill_injection:: --ignored --test-threads 1
 
 soak: build ## a thousand spawns, hundreds of programs, while someone types; half an hour
 	scripts/fetch/mpi mpich-4.2.3 mpich-5.0.2
-	SPAWNFIX_SOAK=long $(CARGO) test --locked --test main soak:: -- --test-threads 1
+	$(CARGO) test --locked --test long soak:: -- --ignored --test-threads 1
 
 test-wheel: build ## the wheel and the tarball, on Debian 11 and 13: needs root, and debootstrap
 	scripts/fetch/debian --pip

@@ -7,6 +7,9 @@ mod common;
 mod long {
     mod aarch64;
     mod cluster;
+    mod kill_injection;
     mod macos;
+    mod soak;
+    mod syscall_faults;
     mod wheel;
 }

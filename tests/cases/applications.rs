@@ -218,6 +218,13 @@ macro_rules! under {
         }
         tests! { universe: asking_for_the_universe_size_leaves_the_terminal_alone($mpi); }
     };
+    (@abi $mpi:expr) => {
+        tests! {
+            c_program:
+            a_c_program_on_a_terminal_reads_every_keystroke($mpi, &[], Stdin::Terminal);
+            two_programs_spawned_at_once_leave_the_terminal_alone($mpi, &["multiple"], Stdin::Terminal);
+        }
+    };
     (@redirected $mpi:expr) => {
         tests! {
             c_program:
@@ -257,10 +264,10 @@ under! {
     mpich_4_0_3: MPICH_4_0_3, [c, python];
     mpich_4_1_3: MPICH_4_1_3, [c, redirected, python, dlsym, mpiexec, threads];
     mpich_4_2_3: MPICH_4_2_3, [c, redirected, python, dlsym, mpiexec, threads];
-    mpich_4_3_1: MPICH_4_3_1, [c, python];
-    mpich_4_3_2: MPICH_4_3_2, [c, redirected, python];
+    mpich_4_3_1: MPICH_4_3_1, [c];
+    mpich_4_3_2: MPICH_4_3_2, [c];
     mpich_5_0_2: MPICH_5_0_2, [c, redirected, python, dlsym, mpiexec, threads];
-    mpich_5_0_2_standard_abi: MPICH_5_0_2_ABI, [c, redirected];
+    mpich_5_0_2_standard_abi: MPICH_5_0_2_ABI, [abi];
     intel_mpi: INTEL_MPI, [c, redirected, python, fortran, dlsym, mpiexec];
     open_mpi_4: OPEN_MPI_4, [c, python, mpiexec];
     open_mpi: OPEN_MPI, [c, redirected, python, mpiexec];

@@ -108,7 +108,7 @@ fn what_check_says_of_a_spawn_comes_true() {
             .arg(app("spawn.py"))
             .arg("Spawn")
             .under(mpi)
-            .stdin(Stdin::File(b"a line of the input\n".repeat(50_000)))
+            .stdin(Stdin::File(b"a line of the input\n".repeat(10_000)))
             .run();
         let spawns = report.code() == Some(0);
         let reads = report.read == report.sent;

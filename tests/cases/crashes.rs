@@ -12,10 +12,15 @@ const WAYS: [&str; 3] = ["segv", "abort", "exit"];
 /// Within which everything of a shell that was killed is gone.
 const SOON: Duration = Duration::from_secs(2);
 
-/// Whether the MPI notices that its single child has crashed so: 4.1's mpiexec does not mind an abort, nor an exit
-/// without MPI_Finalize.
-fn notices(mpi: Mpi, how: &str) -> bool {
-    how == "segv" || mpi.name != MPICH_4_1_3.name
+/// Whether the MPI notices that its single child has crashed so. `None`: mostly. 4.1's mpiexec does not mind an abort,
+/// nor an exit without MPI_Finalize; 4.2's misses such an exit now and then, in two of some 150 runs without the library.
+fn notices(mpi: Mpi, how: &str) -> Option<bool> {
+    match (mpi.name, how) {
+        (_, "segv") => Some(true),
+        (name, _) if name == MPICH_4_1_3.name => Some(false),
+        (name, "exit") if name == MPICH_4_2_3.name => None,
+        _ => Some(true),
+    }
 }
 
 /// Someone at a prompt who has children at hand: session.py.
@@ -127,12 +132,16 @@ fn someone_spawns_again_after_each_crash(kind: Kind) {
             desk.spawn();
             desk.crash(how);
         }
-        let noticed = WAYS.into_iter().filter(|how| notices(mpi, how)).count();
-        desk.wait_until_gone(noticed);
+        let count = |those: &[Option<bool>]| {
+            let noticed = WAYS.into_iter().map(|how| notices(mpi, how));
+            noticed.filter(|noticed| those.contains(noticed)).count()
+        };
+        let (least, most) = (count(&[Some(true)]), count(&[Some(true), None]));
+        desk.wait_until_gone(most);
         desk.spawn();
         let report = desk.leave(mpi);
         report.check(
-            gone(&report.log) == noticed,
+            (least..=most).contains(&gone(&report.log)),
             "one warning for each crash that the MPI notices",
         );
     });
@@ -141,21 +150,8 @@ fn someone_spawns_again_after_each_crash(kind: Kind) {
 tests! {
     someone_spawns_again_after_each_crash:
     someone_in_ipython_spawns_again_after_each_crash(Kind::IPython);
-    someone_at_the_simple_prompt_spawns_again_after_each_crash(Kind::SimplePrompt);
     someone_in_python_spawns_again_after_each_crash(Kind::Python);
     someone_in_r_spawns_again_after_each_crash(Kind::R);
-}
-
-/// Runs a story that a crash ends without the library, once more if the MPI missed the crash: bare programs under MPICH
-/// 4.2 have lived on after their child was told to exit without MPI_Finalize, in two of some 150 runs. Why is not
-/// known: whether the child had ended was not recorded then. Now it is, and only a child that was about to counts here.
-fn seen_by(mpi: Mpi, how: &str, story: impl Fn() -> Report) -> Report {
-    let report = story();
-    let missed = report.count("dying") == 1 && report.count("lived") == 1;
-    if missed && how == "exit" && mpi.name == MPICH_4_2_3.name {
-        return story();
-    }
-    report
 }
 
 /// Nothing is typed once there is a launcher that may take it.
@@ -174,6 +170,21 @@ fn crash_in_one_line(kind: Kind, program: Program, how: &str) -> Report {
     shell.finish()
 }
 
+/// It is killed where the MPI notices the crash, and comes to its end where not.
+#[track_caller]
+fn check_killed_if(report: &Report, noticed: Option<bool>) {
+    let killed = report.signal() == Some(libc::SIGKILL) && report.count("lived") == 0;
+    let lived = report.code() == Some(0) && report.count("lived") == 1;
+    report.check(
+        match noticed {
+            Some(true) => killed,
+            Some(false) => lived,
+            None => killed || lived,
+        },
+        "it is killed if the MPI notices the crash, and lives if not",
+    );
+}
+
 fn without_the_library_a_crash_kills(kind: Kind) {
     if !kind.is_here() {
         return;
@@ -182,17 +193,9 @@ fn without_the_library_a_crash_kills(kind: Kind) {
         let ways = WAYS.map(|how| {
             scope.spawn(move || {
                 side_by_side(&HYDRAS, |mpi| {
-                    let report =
-                        seen_by(mpi, how, || crash_in_one_line(kind, kind.program(mpi), how));
+                    let report = crash_in_one_line(kind, kind.program(mpi), how);
                     report.check(report.count("answered") == 1, "the child answers");
-                    if notices(mpi, how) {
-                        report.check(
-                            report.signal() == Some(libc::SIGKILL) && report.count("lived") == 0,
-                            "the shell is killed",
-                        );
-                    } else {
-                        report.check(report.code() == Some(0), "the shell lives");
-                    }
+                    check_killed_if(&report, notices(mpi, how));
                 })
             })
         });
@@ -203,7 +206,6 @@ fn without_the_library_a_crash_kills(kind: Kind) {
 tests! {
     without_the_library_a_crash_kills:
     without_the_library_a_crash_kills_ipython(Kind::IPython);
-    without_the_library_a_crash_kills_the_simple_prompt(Kind::SimplePrompt);
     without_the_library_a_crash_kills_python(Kind::Python);
     without_the_library_a_crash_kills_r(Kind::R);
 }
@@ -265,20 +267,10 @@ fn script(mpi: Mpi, how: &str) {
         let python = python.under(mpi).beside("session.py").beside("script.py");
         python.arg(how).library(library).run()
     };
-    let (bare, cured) = (seen_by(mpi, how, || run(false)), run(true));
+    let (bare, cured) = (run(false), run(true));
     for report in [&bare, &cured] {
         report.check(report.count("answered") == 1, "the child answers");
-        if notices(mpi, how) {
-            report.check(
-                report.signal() == Some(libc::SIGKILL) && report.count("lived") == 0,
-                "the script is killed",
-            );
-        } else {
-            report.check(
-                report.code() == Some(0) && report.count("lived") == 1,
-                "the script lives",
-            );
-        }
+        check_killed_if(report, notices(mpi, how));
     }
     cured.check(cured.log.contains("is no shell"), "the log tells it");
     cured.check(cured.left.is_empty(), "nothing is left behind");

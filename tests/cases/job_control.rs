@@ -101,17 +101,8 @@ fn ctrl_c_spares_what_was_spawned(kind: Kind) {
         return;
     }
     side_by_side(&JOBS, |mpi| {
-        let interrupted = || {
-            let program = kind.program(mpi).library(true);
-            interrupt_and_ask(kind, program.env("SPAWNFIX_INTERACTIVE", "1"))
-        };
-        let mut report = interrupted();
-        // Open MPI 4.1's orted at times does not end after its program, where much else goes on: seen in two of three
-        // runs of all tests in a container, and never of this one alone.
-        if mpi.name == OPEN_MPI_4.name && !report.left.is_empty() {
-            eprintln!("AGAIN: orted has not ended\n{report}");
-            report = interrupted();
-        }
+        let program = kind.program(mpi).library(true);
+        let report = interrupt_and_ask(kind, program.env("SPAWNFIX_INTERACTIVE", "1"));
         check_interrupted(&report, TIMES);
         report.check(report.log.contains("is a shell ("), "the log tells it");
     });

@@ -89,7 +89,5 @@ tests! {
     mpi4pys_own_tests_pass_under_mpich_4_0_3(MPICH_4_0_3);
     mpi4pys_own_tests_pass_under_mpich_4_1_3(MPICH_4_1_3);
     mpi4pys_own_tests_pass_under_mpich_4_2_3(MPICH_4_2_3);
-    mpi4pys_own_tests_pass_under_mpich_4_3_1(MPICH_4_3_1);
-    mpi4pys_own_tests_pass_under_mpich_4_3_2(MPICH_4_3_2);
     mpi4pys_own_tests_pass_under_mpich_5_0_2(MPICH_5_0_2);
 }

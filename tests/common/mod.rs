@@ -16,12 +16,15 @@ mod build;
 pub mod commands;
 pub mod installed;
 pub mod ipython;
+pub mod kill_injection;
 mod mpis;
 mod program;
 mod report;
 mod session;
 pub mod slurm;
+pub mod soak;
 pub mod spawning;
+pub mod syscall_faults;
 
 use std::env;
 use std::ffi::{OsStr, OsString};
