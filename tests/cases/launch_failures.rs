@@ -136,7 +136,14 @@ impl Launcher {
     /// it.
     fn found_by(&self, program: Program, mpi: Mpi) -> Program {
         let library = mpi.lonely();
-        self.first_for(program, mpi)
+        let mut program = self.first_for(program, mpi);
+        if mpi.name == INTEL_MPI.name {
+            // Nor libfabric's providers.
+            for (name, value) in mpi.vars_sh() {
+                program = program.env(name, value);
+            }
+        }
+        program
             .env("LD_LIBRARY_PATH", mpi.library_path(&library))
             .env("MPI4PY_LIBMPI", library.join("libmpi.so.12"))
     }

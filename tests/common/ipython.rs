@@ -15,7 +15,7 @@ const PROMPT: Duration = Duration::from_millis(1500);
 /// Longer than it takes to leave.
 const LEAVING: Duration = Duration::from_secs(30);
 /// The same without the library, where one that has lost its input won't read `exit`.
-const LEAVING_WITHOUT: Duration = Duration::from_secs(6);
+const LEAVING_WITHOUT: Duration = Duration::from_secs(12);
 /// What the prompt asks for the cursor's place (DSR, ECMA-48), and the answer that it is at the top left. The answer is
 /// input like any key: what reads the terminal in the shell's place takes it as well.
 const WHERE_IS_THE_CURSOR: &[u8] = b"\x1b[6n";
