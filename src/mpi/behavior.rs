@@ -127,8 +127,10 @@ impl Known {
         };
         let input = match self.input {
             Input::Whole => None,
-            Input::Killed => Some("killed after a few keystrokes"),
-            Input::KilledOrRefused => Some("killed after a few keystrokes, and reads fail"),
+            Input::Killed => Some("the application is killed after a few keystrokes"),
+            Input::KilledOrRefused => {
+                Some("the application is killed after a few keystrokes, and reads fail")
+            }
             Input::Robbed => Some("lines are lost, a file or pipe is lost whole"),
             Input::RobbedOfFiles => Some("part of a file or pipe is lost"),
         };
