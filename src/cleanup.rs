@@ -53,11 +53,6 @@ fn is_orphan(process: &Process) -> bool {
     if process.user != rustix::process::geteuid().as_raw() {
         return false;
     }
-    // A standby ends with its agent.
-    let parent = process.parent.map(procs::arguments).unwrap_or_default();
-    if parent.get(1).is_some_and(|word| word == "--agent") {
-        return false;
-    }
     let words = procs::arguments(process.pid);
     let mut words = words.iter().map(|word| word.to_str());
     if (words.next(), words.next()) != (Some(Some("spawnfix")), Some(Some("--agent"))) {

@@ -23,6 +23,7 @@ mod interactive;
 mod mpi;
 mod output;
 mod pmi;
+mod preload_list;
 mod procs;
 #[allow(dead_code)]
 mod shared;
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
     match words.first().map(|word| word.as_bytes()) {
         Some(b"--agent") => return agent::main(words.into_iter().skip(1)),
         Some(b"--bridge") => return bridge::main(),
-        Some(placeholder::WORD) => return placeholder::main(words.get(1)),
+        Some(placeholder::OPTION) => return placeholder::main(words.get(1)),
         Some(check::ask::WHAT_LIBRARY) => return check::ask::answer_what_library(words.get(1)),
         _ => {}
     }

@@ -1,245 +1,217 @@
-//! One life of the agent: it waits for the program, its jobs and signals, and attends to each, until all have ended.
+//! The agent's event loop: it waits, handles signals, serves the application's requests and looks after the jobs, until
+//! the application and its jobs have ended.
 
 use std::io;
-use std::thread;
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use rustix::process::Signal;
 
-use super::app_connection::Client;
-use super::attempts::Attempts;
-use super::jobs::{GRACE, Jobs};
-use super::standby::Role;
-use crate::agent::patient;
-use crate::agent::program::Program;
-use crate::agent::signals::Signals;
-use crate::pmi::message::{Message, Request};
-use crate::pmi::server::Answers;
+use super::app_connection::AppConnection;
+use super::application::Application;
+use super::jobs::{App, GRACE, Jobs};
+use super::launcher::Launchers;
+use super::signals::Signals;
+use crate::mpi::hosts;
+use crate::pmi::message::Message;
+use crate::pmi::server::{Action, Server};
 
-/// How often what sends no word of itself is looked at, while there is such a thing.
+/// How often the agent looks at what sends no event, while there is such a thing.
 const TICK: Duration = Duration::from_millis(100);
-/// How long a program's MPI_Finalize may wait for its jobs to end under Slurm.
-const PARTING: Duration = Duration::from_secs(1);
+/// How long MPI_Finalize may wait for the jobs' end under Slurm.
+const SLURM_FINALIZE_GRACE: Duration = Duration::from_secs(1);
 
+/// The agent of one application.
 pub struct Agent {
-    client: Client,
-    answers: Answers,
+    app: App,
+    server: Server,
     jobs: Jobs,
     signals: Signals,
-    /// Since when `finalize` waits for its answer.
-    parting: Option<Instant>,
+    /// The reply to `finalize`, and since when libmpi waits for it.
+    finalizing: Option<(Message, Instant)>,
     /// When the terminal was closed.
     hung_up: Option<Instant>,
 }
 
+/// What there is to read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Token {
+    Application,
+    /// The job of this number.
+    Job(usize),
+    /// Nothing: it is enough to wake up.
+    Wake,
+}
+
 impl Agent {
-    /// Connects to the program, serves it until it and its jobs have ended, and ends. If it is killed, its standby does
-    /// all that in its place.
+    /// Connects to the application at this port.
     ///
     /// # Errors
-    /// The program does not wait at this port, or is gone.
-    pub fn live(program: Program, port: u16, shell: bool, attempts: Attempts) -> io::Result<()> {
-        // Whatever is missing: the program waits for just this, and nobody else can tell it that there is nothing.
-        let signals = patient::open(Signals::new, || !program.is_gone())?;
-        let mut jobs = Jobs::new(attempts);
-        // At the program's next spawn there is nothing left to be found.
-        jobs.find_calls(&program);
-        let (client, role) = Client::connect(program, port, shell, true)?;
-        let mut agent = Agent {
-            answers: Answers::new(client.subversion),
-            client,
-            jobs,
+    /// The application does not listen there, or the system has no descriptor or memory left.
+    pub fn new(process: Application, port: u16, launchers: Launchers) -> io::Result<Agent> {
+        let signals = Signals::new()?;
+        let host = hosts::host_name();
+        let pid = std::process::id();
+        let time = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let name = format!("singleton_{host}_{pid}_{:x}", time.as_micros());
+        Ok(Agent {
+            app: App {
+                process,
+                connection: AppConnection::open(port, &Server::hello())?,
+                finalized: false,
+                gone: false,
+            },
+            server: Server::new(name),
+            jobs: Jobs::new(launchers),
             signals,
-            parting: None,
+            finalizing: None,
             hung_up: None,
-        };
-        if let Some(Role::Successor) = role {
-            agent.take_over();
+        })
+    }
+
+    /// Serves the application until it and its jobs have ended.
+    ///
+    /// # Errors
+    /// libmpi closes the connection before it says what it speaks.
+    pub fn run(mut self) -> io::Result<()> {
+        while !(self.app.gone && self.jobs.is_empty()) {
+            self.wait();
+            self.handle_signals();
+            self.serve();
+            self.look_after();
+            if !self.server.is_connected() && self.app.connection.fd().is_none() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
         }
-        agent.run();
-        role.into_iter().for_each(Role::dismiss);
         Ok(())
     }
 
-    /// In a standby, whose agent is dead. The jobs have ended with it.
-    fn take_over(&mut self) {
-        let program = &self.client.program;
-        if program.is_gone() {
-            return;
-        }
-        self.client.finalized = self.client.had_finalized();
-        if self.client.had_children() && !self.client.shell && !self.client.finalized {
-            log::error!("the agent of process {} was killed", program.pid);
-            // As where mpiexec was killed: MPI's own rule.
-            self.client.end_program();
-            return;
-        }
-        log::error!(
-            "the agent of process {} was killed: this process takes its place; what was spawned has ended with it",
-            program.pid
-        );
-        // What came for the agent.
-        let _ = self.signals.heard();
-        self.jobs.find_calls(&self.client.program);
-        let last = self.client.recover();
-        self.answers = Answers::new(self.client.subversion);
-        let Some((message, answered)) = last else {
-            return;
-        };
-        match Request::of(&message) {
-            Request::Spawn => {
-                self.jobs.inherit(message.clone());
-                if !answered {
-                    let failure = Request::Spawn.failure("agent_killed");
-                    self.client.answer(&failure.to(&message));
-                }
-            }
-            _ if answered => {}
-            _ => self.serve(message),
-        }
-    }
-
-    /// Serves until the program and its jobs have ended.
-    fn run(&mut self) {
-        // What came together with the greeting is here already.
-        self.serve_program();
-        while !(self.client.gone && self.jobs.is_empty()) {
-            self.wait();
-            self.hear_signals();
-            self.jobs.reap();
-            self.serve_program();
-            self.jobs.look_after(&mut self.client);
-            self.part();
-            if !self.client.gone && self.client.program.is_gone() {
-                self.program_ended();
-            }
-            // Intel's libmpi survives the signal, and waits in MPI_Finalize for children that are gone. Without us the
-            // program would have been killed at once.
-            if !self.client.gone && self.hung_up.is_some_and(|since| since.elapsed() > GRACE) {
-                self.client.end_program();
-            }
-        }
-    }
-
-    /// Answers the program's `finalize`. In a batch job, the program's end may be all that Slurm waits for: it would
-    /// cancel the job steps in which the launchers end just then, and say so.
-    fn part(&mut self) {
-        let patience = match std::env::var_os("SLURM_JOB_ID") {
-            Some(_) if !self.jobs.is_empty() => PARTING,
-            _ => Duration::ZERO,
-        };
-        if self
-            .parting
-            .is_some_and(|since| since.elapsed() >= patience)
-        {
-            self.parting = None;
-            self.client.answer(&Request::Finalize.success(""));
-        }
-    }
-
-    /// Waits until something happens, and attends to the jobs' sockets.
+    /// Waits until something happens, and reads what there is to read.
     fn wait(&mut self) {
-        let connection = self.client.fd();
-        let end = self.client.program.end().filter(|_| !self.client.gone);
-        let sockets = self.jobs.sockets();
-        let watched = connection
-            .into_iter()
-            .chain(sockets.iter().flatten().copied());
-        let watched = watched.chain(end).chain([self.signals.fd()]);
+        for token in self.poll() {
+            match token {
+                Token::Application => self.app.connection.read_available(),
+                Token::Job(number) => self.jobs.read_available(number, &mut self.app),
+                Token::Wake => {}
+            }
+        }
+    }
+
+    fn poll(&self) -> Vec<Token> {
+        let end = self.app.process.end().filter(|_| !self.app.gone);
+        let mut watched: Vec<(Token, BorrowedFd<'_>)> = vec![(Token::Wake, self.signals.fd())];
+        watched.extend(end.map(|fd| (Token::Wake, fd)));
+        let connection = self.app.connection.fd();
+        watched.extend(connection.map(|fd| (Token::Application, fd)));
+        let jobs = self.jobs.sockets();
+        watched.extend(jobs.map(|(number, fd)| (Token::Job(number), fd)));
         let mut fds: Vec<_> = watched
-            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .iter()
+            .map(|(_, fd)| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
             .collect();
-        let look = self.jobs.are_restless()
-            || self.parting.is_some()
-            || (end.is_none() || self.hung_up.is_some()) && !self.client.gone;
+        let ticks = self.jobs.need_ticks()
+            || self.finalizing.is_some()
+            || (end.is_none() || self.hung_up.is_some()) && !self.app.gone;
         let tick = Timespec {
             tv_sec: 0,
-            tv_nsec: i64::from(TICK.subsec_nanos()),
+            tv_nsec: TICK.subsec_nanos().into(),
         };
-        // Interrupted is as good as ready. Without memory there is nothing to do but to wait for some.
-        if poll(&mut fds, look.then_some(&tick)) == Err(Errno::NOMEM) {
-            thread::sleep(TICK);
+        // An error leaves no events: that a signal came shows when the next poll finds its pipe readable.
+        if poll(&mut fds, ticks.then_some(&tick)).is_err() {
+            return Vec::new();
         }
-        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
-        let heard = connection.is_some() && ready.next() == Some(true);
-        let ready: Vec<Vec<bool>> = sockets
-            .iter()
-            .map(|sockets| ready.by_ref().take(sockets.len()).collect())
-            .collect();
-        drop(fds);
-        drop(sockets);
-        if heard {
-            self.client.hear();
-        }
-        self.jobs.attend(&ready, &mut self.client);
+        let ready = watched.iter().zip(&fds);
+        let ready = ready.filter(|(_, fd)| !fd.revents().is_empty());
+        let mut tokens: Vec<_> = ready.map(|((token, _), _)| *token).collect();
+        tokens.dedup();
+        tokens
     }
 
-    /// Answers the program, question by question: a later one waits for a job's answer to an earlier one.
-    fn serve_program(&mut self) {
-        while !self.jobs.has_question() {
-            let Some(message) = self.client.next() else {
-                return;
-            };
-            self.serve(message);
-        }
-    }
-
-    fn serve(&mut self, message: Message) {
-        let request = Request::of(&message);
-        match request {
-            // A greeting, which its agent did not live to hear.
-            _ if message.command() == b"singinit" => {}
-            Request::Finalize => {
-                self.client.finalizes();
-                self.jobs.let_serving_go();
-                self.parting = Some(Instant::now());
-            }
-            Request::Abort => {
-                log::info!("the program aborts");
-                self.jobs.abort(&message);
-            }
-            _ => match self.answers.answer(request) {
-                Some(answer) => self.client.answer(&answer.to(&message)),
-                None => self.jobs.ask(message, &mut self.client),
-            },
-        }
-    }
-
-    /// The program has ended. Without MPI_Finalize, its jobs end with it.
-    fn program_ended(&mut self) {
-        self.client.ended();
-        self.jobs.forget_question();
-        if self.client.finalized {
-            log::info!(
-                "the program has ended, after MPI_Finalize: what it spawned is free to go on"
-            );
-            self.jobs.let_go();
-        } else {
-            log::info!("the program has ended without MPI_Finalize: its jobs end");
-            self.jobs.terminate();
-        }
-    }
-
-    /// What came from the terminal, or from whoever signals the program's process group, or from `spawnfix --sweep`.
-    fn hear_signals(&mut self) {
-        for signal in self.signals.heard() {
+    /// Signals of the terminal, or of whoever signals the application's process group, or of `spawnfix --sweep`.
+    fn handle_signals(&mut self) {
+        let interactive = self.app.process.interactive;
+        for signal in self.signals.take() {
             match signal {
                 Signal::TERM => self.jobs.terminate(),
-                // The program leads its terminal's session, and leaves it in good order: that hangs up, too.
-                Signal::HUP if self.client.finalized && self.client.program.leads_session => {}
-                Signal::HUP if self.client.shell => {
+                // An application that leads its terminal's session and ends well: the kernel sends SIGHUP then, too.
+                Signal::HUP if self.app.finalized && self.app.process.leads_session => {}
+                Signal::HUP if interactive => {
                     self.jobs.terminate();
                     self.hung_up.get_or_insert_with(Instant::now);
                 }
-                _ if self.client.shell => {}
+                _ if interactive => {}
                 Signal::TSTP => {
                     self.jobs.signal(Signal::TSTP);
                     let _ = signal_hook::low_level::emulate_default_handler(libc::SIGTSTP);
                 }
                 signal => self.jobs.signal(signal),
             }
+        }
+    }
+
+    /// Serves the application's requests, one after the other: while a job has one to answer, the next one waits.
+    fn serve(&mut self) {
+        while !self.jobs.is_asked() {
+            let Some(message) = self.app.connection.next_request() else {
+                return;
+            };
+            match self.server.handle(message) {
+                Action::Reply(reply) => self.app.connection.send(&reply),
+                Action::AskJob(message) => self.jobs.ask(message, &mut self.app),
+                Action::Finalize(reply) => {
+                    self.app.finalized = true;
+                    self.jobs.detach_serving();
+                    self.finalizing = Some((reply, Instant::now()));
+                }
+                Action::Abort(message) => {
+                    log::info!("the application aborts");
+                    self.jobs.abort(&message);
+                }
+            }
+        }
+    }
+
+    /// Looks after what happens without an event of its own.
+    fn look_after(&mut self) {
+        self.jobs.reap();
+        self.jobs.tick(&mut self.app);
+        self.reply_to_finalize();
+        if self.app.gone {
+            return;
+        }
+        if self.app.process.is_gone() {
+            self.application_ended();
+        } else if self.hung_up.is_some_and(|since| since.elapsed() > GRACE) {
+            // Intel's libmpi survives SIGHUP, and waits in MPI_Finalize for children that are gone. Without us mpiexec
+            // would have killed the application at once.
+            self.app.process.kill_group();
+        }
+    }
+
+    /// In a Slurm batch job, the application's end may be all for which Slurm waits: it would cancel the job steps in which
+    /// the launchers are just ending, and say so. So the application ends a little later.
+    fn reply_to_finalize(&mut self) {
+        let grace = match std::env::var_os("SLURM_JOB_ID") {
+            Some(_) if !self.jobs.is_empty() => SLURM_FINALIZE_GRACE,
+            _ => Duration::ZERO,
+        };
+        let due = |(_, since): &mut (Message, Instant)| since.elapsed() >= grace;
+        if let Some((reply, _)) = self.finalizing.take_if(due) {
+            self.app.connection.send(&reply);
+        }
+    }
+
+    /// The application has ended. Without MPI_Finalize, its jobs end with it.
+    fn application_ended(&mut self) {
+        self.app.gone = true;
+        self.app.connection.close();
+        if self.app.finalized {
+            log::info!("the application has ended, after MPI_Finalize; its children may go on");
+            self.jobs.detach_all();
+        } else {
+            log::info!("the application has ended without MPI_Finalize; ending its jobs");
+            self.jobs.terminate();
         }
     }
 }

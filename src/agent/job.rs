@@ -1,234 +1,230 @@
-//! A job: an mpiexec that the agent started, and the bridge in it, through which the agent asks it what a program asks
-//! its process manager.
+//! One job: an mpiexec that the agent started, and its bridge, through which the agent sends PMI requests to it.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::io::Write;
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-use super::launcher::Launched;
-use super::listener::Reception;
-use crate::agent::greeting::Greeting;
-use crate::agent::patient;
-use crate::mpi::mpiexec::Candidate;
-use crate::pmi::message::{Framer, Message};
+use super::job_state::{Event, State};
+use super::launcher::{Attempts, Launched};
+use super::listener::{Hello, Listener};
+use super::read;
+use crate::pmi::decoder::Decoder;
+use crate::pmi::message::Message;
 use crate::procs::{self, Process};
 use crate::shared::logging::Escaped;
 
 /// How long mpiexec may take to find that a process which has ended had crashed.
-const SETTLED: Duration = Duration::from_secs(1);
+const CRASH_REPORT_TIME: Duration = Duration::from_secs(1);
 /// How long a bridge may take to read what it is sent.
-const PATIENCE: Duration = Duration::from_secs(10);
+const BRIDGE_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whom an answer is for.
+/// Who waits for a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asker {
-    Program,
-    /// The agent itself, which only has to know that it came.
-    Agent,
+pub enum ReplyTo {
+    Application,
+    /// Nobody: it is enough that it comes.
+    Nobody,
 }
 
-/// What a job is started for. If its mpiexec does not come to serve, the next one is.
+/// What a job is started for.
 pub struct Task {
     pub number: usize,
     /// In the words of the log.
     pub purpose: String,
     /// Whether the job serves this one spawn and nothing else.
-    pub of_its_own: bool,
-    /// Whether it is to stand in for children of another job.
-    pub stand_in: bool,
-    /// What is to be asked as soon as the bridge is there.
-    pub questions: Vec<(Message, Asker)>,
-    /// The mpiexecs that may still be tried, best first.
-    pub untried: std::vec::IntoIter<Candidate>,
+    pub dedicated: bool,
+    /// Whether its child is a placeholder for lost children of another job.
+    pub placeholder: bool,
+    /// What to send as soon as the bridge is connected.
+    pub requests: Vec<(Message, ReplyTo)>,
 }
 
-/// Where a job is on its way.
-enum Stage {
-    /// mpiexec runs, and its bridge has not come.
-    Starting(Reception),
-    /// The bridge is there.
-    Serving {
-        bridge: TcpStream,
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "job {} ({})", self.number, self.purpose)
+    }
+}
+
+/// How the agent is connected to a job; which of these belongs to which state is [`State::is_connected`].
+enum Link {
+    Listening(Listener),
+    Bridge {
+        stream: TcpStream,
+        /// Its process, if it is on this host.
         pid: Option<Pid>,
-        framer: Framer,
+        decoder: Decoder,
     },
-    /// The bridge is gone.
-    Left,
+    Closed,
 }
 
 /// A job.
 pub struct Job {
     pub task: Task,
     pub launcher: PathBuf,
-    /// mpiexec's process, which leads a process group.
+    /// The launcher's process, which leads a process group.
     pub pid: Pid,
-    stage: Stage,
-    /// Whose answers are to come, in their order.
-    answers: VecDeque<Asker>,
-    /// The bridge went away before it was let go: a process of the job failed, or mpiexec was killed.
-    pub broken: bool,
-    /// Since when.
-    broken_since: Option<Instant>,
+    /// The launchers to try if this one does not serve.
+    others: Option<Attempts>,
+    pub state: State,
+    /// When this state began.
+    since: Instant,
+    link: Link,
+    /// Whose replies are to come, in their order.
+    expected: VecDeque<ReplyTo>,
+    /// The launcher's, once it has ended.
     pub status: Option<ExitStatus>,
-    /// Told once: mpiexec ended, and something of it goes on in the background.
-    pub background: bool,
-    /// When it was told to end.
-    pub ending: Option<Instant>,
-    /// Its processes at that time.
-    remains: Vec<Process>,
-    /// Whether the bridge was let go, or soon is.
-    let_go: bool,
-    /// Since when nothing is left of it but mpiexec and the bridge.
+    /// The launcher has ended, and something of it goes on in the background.
+    pub in_background: bool,
+    /// The processes that the job had when it was told to end.
+    stragglers: Vec<Process>,
+    /// Since when only the launcher and the bridge are left of it.
     idle: Option<Instant>,
 }
 
-/// What became of a job.
+/// What a job has received.
 #[derive(Debug)]
-pub enum Event {
-    /// Its answer to the program.
-    Answer(Message),
-    /// Its bridge is there.
+pub enum Received {
+    /// A reply for the application.
+    Reply(Message),
+    /// Its bridge has connected.
     Ready,
-    /// Its bridge came, and has no process manager.
+    /// Its bridge has connected, and has no process manager.
     NoManager,
 }
 
 impl Job {
-    /// The job of an mpiexec that was launched for this task.
+    /// The job of a launcher that was started for this task.
     pub fn new(task: Task, launched: Launched) -> Job {
         Job {
             task,
             launcher: launched.file,
             pid: launched.pid,
-            stage: Stage::Starting(launched.reception),
-            answers: VecDeque::new(),
-            broken: false,
-            broken_since: None,
+            others: Some(launched.others),
+            state: State::Starting,
+            since: Instant::now(),
+            link: Link::Listening(launched.listener),
+            expected: VecDeque::new(),
             status: None,
-            background: false,
-            ending: None,
-            remains: Vec::new(),
-            let_go: false,
+            in_background: false,
+            stragglers: Vec::new(),
             idle: None,
         }
     }
 
-    /// Asks it, at once or as soon as it can be asked.
-    pub fn ask(&mut self, message: Message, asker: Asker) {
-        if let Stage::Serving { bridge, .. } = &mut self.stage {
-            // If the bridge is gone, that shows when it is read.
-            let _ = patient::write_all(bridge, message.bytes());
-            self.answers.push_back(asker);
+    /// Makes the transition of this event. Whether there is one.
+    fn step(&mut self, event: Event) -> bool {
+        let next = self.state.next(event);
+        let changed = next != self.state;
+        if changed {
+            self.state = next;
+            self.since = Instant::now();
+        }
+        if !next.is_connected() {
+            if let Link::Bridge { stream, .. } = &self.link {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+            self.link = Link::Closed;
+        }
+        changed
+    }
+
+    /// Sends a request, at once or as soon as the bridge is connected.
+    pub fn request(&mut self, message: Message, reply_to: ReplyTo) {
+        if let Link::Bridge { stream, .. } = &mut self.link {
+            // If the bridge is gone, the next read shows it.
+            let _ = stream.write_all(message.bytes());
+            self.expected.push_back(reply_to);
         } else {
-            self.task.questions.push((message, asker));
+            self.task.requests.push((message, reply_to));
         }
     }
 
-    /// Lets it go if all its processes but mpiexec's own and the bridge have ended, and had a while ago: nothing more
-    /// will come of it. Just after their end mpiexec may still find that one of them crashed, and is to say so. A job
-    /// on other hosts may not be known so well, and stays until the program ends.
-    pub fn let_go_if_idle(&mut self, all: &HashMap<Pid, Process>) {
-        if !self.has_nobody(all) {
-            self.idle = None;
-        } else if self.has_been_idle() {
-            self.let_go();
-        } else {
-            self.idle.get_or_insert_with(Instant::now);
-        }
+    /// Whether it serves other requests than the one for which it was started.
+    pub fn is_shared(&self) -> bool {
+        !self.task.dedicated && self.state.takes_requests()
     }
 
-    /// Whether nothing is left of it but mpiexec's own processes and the bridge.
-    pub fn has_nobody(&self, all: &HashMap<Pid, Process>) -> bool {
-        let Stage::Serving {
+    /// Takes the task away from a job whose launcher failed, for the next launcher.
+    pub fn take_task(&mut self, number: usize) -> (Task, Attempts) {
+        let task = Task {
+            number,
+            purpose: self.task.purpose.clone(),
+            requests: std::mem::take(&mut self.task.requests),
+            ..self.task
+        };
+        let others = self.others.take().unwrap_or_else(Attempts::none);
+        (task, others)
+    }
+
+    /// Whether only the launcher's own processes and the bridge are left of it.
+    pub fn has_no_children(&self, all: &HashMap<Pid, Process>) -> bool {
+        let Link::Bridge {
             pid: Some(bridge), ..
-        } = self.stage
+        } = self.link
         else {
             return false;
         };
         let mut chain: Vec<_> = procs::ancestors(all, bridge).collect();
         chain.push(bridge);
         let own = |process: &Process| chain.contains(&process.pid);
-        self.answers.is_empty()
+        self.expected.is_empty()
             && chain.contains(&self.pid)
             && procs::descendants(all, self.pid).iter().all(own)
     }
 
+    /// Detaches it if it has had no children for a while: nothing more will come of it. Just after their end mpiexec may
+    /// still report that one of them crashed. A job on other hosts can't be seen so well, and stays until the application
+    /// ends.
+    pub fn detach_if_idle(&mut self, all: &HashMap<Pid, Process>) {
+        if !self.has_no_children(all) {
+            self.idle = None;
+        } else if self.has_been_idle() {
+            self.detach();
+        } else {
+            self.idle.get_or_insert_with(Instant::now);
+        }
+    }
+
     /// Whether it was seen idle, and is to be looked at again.
     pub fn seems_idle(&self) -> bool {
-        self.idle.is_some() && !self.let_go
+        self.idle.is_some() && self.state == State::Serving
     }
 
     /// Whether that was long enough ago.
     pub fn has_been_idle(&self) -> bool {
-        self.idle.is_some_and(|since| since.elapsed() > SETTLED)
+        self.idle
+            .is_some_and(|since| since.elapsed() > CRASH_REPORT_TIME)
     }
 
-    /// Whether it can be asked, now or soon.
-    pub fn can_be_asked(&self) -> bool {
-        !self.task.of_its_own
-            && !self.let_go
-            && self.ending.is_none()
-            && !matches!(self.stage, Stage::Left)
-    }
-
-    /// Whether its bridge has not come yet.
-    pub fn is_starting(&self) -> bool {
-        matches!(self.stage, Stage::Starting(_))
-    }
-
-    /// Whether the bridge is there.
-    pub fn is_serving(&self) -> bool {
-        matches!(self.stage, Stage::Serving { .. })
-    }
-
-    /// Whether its bridge is gone, and mpiexec goes on. It mostly ends the job then, and is given this long.
-    pub fn is_broken_for(&self, patience: Duration) -> bool {
-        self.status.is_none()
-            && self.ending.is_none()
-            && self
-                .broken_since
-                .is_some_and(|since| since.elapsed() >= patience)
-    }
-
-    /// Lets the bridge go, in good order: the job then lasts as long as its children.
-    pub fn let_go(&mut self) {
-        if !std::mem::replace(&mut self.let_go, true) {
-            self.ask(Message::line("cmd=finalize"), Asker::Agent);
+    /// Finalizes the bridge: the job then lasts as long as its children.
+    pub fn detach(&mut self) {
+        if self.step(Event::Detach) {
+            match self.state {
+                State::Detaching => {
+                    self.request(Message::line("cmd=finalize"), ReplyTo::Nobody);
+                }
+                _ => self.end_launcher(),
+            }
         }
     }
 
-    /// A bridge that goes before `finalize` is answered is a process that failed.
-    fn hang_up_if_let_go(&mut self) {
-        if self.let_go && self.answers.is_empty() {
-            self.hang_up();
-        }
-    }
-
-    /// Hangs up: after `finalize` the bridge ends well, before it the process manager ends the job.
-    pub fn hang_up(&mut self) {
-        if let Stage::Serving { bridge, .. } = &self.stage {
-            let _ = bridge.shutdown(Shutdown::Both);
-        }
-        self.stage = Stage::Left;
-    }
-
-    /// Sends mpiexec and what it has in its process group a signal.
-    pub fn signal(&self, signal: Signal) {
-        let _ = rustix::process::kill_process_group(self.pid, signal);
-    }
-
-    /// Asks mpiexec to end the job. It alone: its proxies are in its process group, and would complain of each other.
+    /// Asks the launcher to end the job.
     pub fn terminate(&mut self) {
-        if self.ending.is_some() {
-            return;
+        if self.step(Event::Terminate) {
+            self.end_launcher();
         }
-        self.ending = Some(Instant::now());
-        self.remains = procs::descendants(&procs::all(), self.pid);
-        self.hang_up();
+    }
+
+    /// The launcher alone: its proxies are in its process group, and would complain of each other.
+    fn end_launcher(&mut self) {
+        self.stragglers = procs::descendants(&procs::all(), self.pid);
         if self.status.is_none() {
             let _ = rustix::process::kill_process(self.pid, Signal::TERM);
         }
@@ -237,99 +233,111 @@ impl Job {
     /// Kills what has not ended by itself.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
-        // Intel's proxies outlive a mpiexec that is killed, each in a process group of its own.
-        for process in std::mem::take(&mut self.remains) {
+        // Intel's proxies survive an mpiexec that is killed, each in a process group of its own.
+        for process in std::mem::take(&mut self.stragglers) {
             process.kill();
         }
     }
 
-    /// Whether anything of it may go on, now that mpiexec has ended: a launcher may have put itself into the
+    /// Sends the launcher and what it has in its process group a signal.
+    pub fn signal(&self, signal: Signal) {
+        let _ = rustix::process::kill_process_group(self.pid, signal);
+    }
+
+    /// Whether it has been in this state for so long.
+    pub fn is_for(&self, state: State, time: Duration) -> bool {
+        self.state == state && self.since.elapsed() >= time
+    }
+
+    /// Whether something of the launcher goes on though its process has ended: it may have put itself into the
     /// background.
-    pub fn goes_on(&self) -> bool {
-        match self.stage {
-            Stage::Starting(_) => rustix::process::test_kill_process_group(self.pid).is_ok(),
-            Stage::Serving { .. } => self.background,
-            Stage::Left => false,
+    pub fn has_survivors(&self) -> bool {
+        match self.state {
+            State::Starting => rustix::process::test_kill_process_group(self.pid).is_ok(),
+            State::Serving | State::Detaching => self.in_background,
+            _ => false,
         }
     }
 
-    /// The sockets on which something may happen.
-    pub fn sockets(&self) -> Vec<rustix::fd::BorrowedFd<'_>> {
-        use rustix::fd::AsFd;
-        match &self.stage {
-            Stage::Starting(reception) => reception.sockets(),
-            Stage::Serving { bridge, .. } => vec![bridge.as_fd()],
-            Stage::Left => Vec::new(),
+    /// The launcher has ended, with this status, and nothing of it goes on.
+    pub fn launcher_ended(&mut self, status: ExitStatus) {
+        let success = status.success();
+        self.step(Event::LauncherEnded { success });
+    }
+
+    /// The sockets to wait for.
+    pub fn sockets(&self) -> Vec<BorrowedFd<'_>> {
+        match &self.link {
+            Link::Listening(listener) => listener.sockets().collect(),
+            Link::Bridge { stream, .. } => vec![stream.as_fd()],
+            Link::Closed => Vec::new(),
         }
     }
 
-    /// Looks at its sockets. `ready` tells, in the order of [`Job::sockets`], on which something happened.
-    pub fn attend(&mut self, ready: &[bool]) -> Vec<Event> {
-        match &mut self.stage {
-            Stage::Starting(_) => self.receive(ready),
-            Stage::Serving { .. } if ready.first() == Some(&true) => self.listen(),
-            _ => Vec::new(),
+    /// Reads from its sockets, one of which is ready.
+    pub fn read_available(&mut self) -> Vec<Received> {
+        match &self.link {
+            Link::Listening(_) => self.accept_bridge().into_iter().collect(),
+            Link::Bridge { .. } => self.read_replies(),
+            Link::Closed => Vec::new(),
         }
     }
 
-    /// Sees to who comes, until the bridge has come.
-    fn receive(&mut self, ready: &[bool]) -> Vec<Event> {
-        let Stage::Starting(reception) = &mut self.stage else {
+    fn accept_bridge(&mut self) -> Option<Received> {
+        let Link::Listening(listener) = &mut self.link else {
+            return None;
+        };
+        let (Hello::Ready(pid), stream) = listener.accept_bridge()? else {
+            return Some(Received::NoManager);
+        };
+        let _ = stream.set_nonblocking(false);
+        let _ = stream.set_nodelay(true);
+        let _ = stream.set_write_timeout(Some(BRIDGE_WRITE_TIMEOUT));
+        self.link = Link::Bridge {
+            stream,
+            pid: i32::try_from(pid).ok().and_then(Pid::from_raw),
+            decoder: Decoder::default(),
+        };
+        self.step(Event::BridgeReady);
+        for (message, reply_to) in std::mem::take(&mut self.task.requests) {
+            self.request(message, reply_to);
+        }
+        Some(Received::Ready)
+    }
+
+    fn read_replies(&mut self) -> Vec<Received> {
+        let Link::Bridge {
+            stream, decoder, ..
+        } = &mut self.link
+        else {
             return Vec::new();
         };
-        match reception.receive(ready) {
-            None => Vec::new(),
-            Some((Greeting::NoManager, _)) => vec![Event::NoManager],
-            Some((Greeting::Ready(pid), bridge)) => {
-                let _ = bridge.set_nonblocking(false);
-                let _ = bridge.set_nodelay(true);
-                let _ = bridge.set_write_timeout(Some(PATIENCE));
-                let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-                self.stage = Stage::Serving {
-                    bridge,
-                    pid,
-                    framer: Framer::default(),
-                };
-                for (message, asker) in std::mem::take(&mut self.task.questions) {
-                    self.ask(message, asker);
-                }
-                vec![Event::Ready]
-            }
-        }
-    }
-
-    /// Hears what the process manager answers.
-    fn listen(&mut self) -> Vec<Event> {
-        let Stage::Serving { bridge, framer, .. } = &mut self.stage else {
-            return Vec::new();
-        };
-        let mut events = Vec::new();
+        let mut received = Vec::new();
         let mut buffer = [0; 65536];
-        let count = patient::read(bridge, &mut buffer).unwrap_or(0);
-        framer.push(&buffer[..count]);
-        let mut broken = count == 0;
+        let count = read(stream, &mut buffer).unwrap_or(0);
+        decoder.push(&buffer[..count]);
+        let mut lost = count == 0;
         loop {
-            match framer.next() {
+            match decoder.next() {
                 Ok(Some(message)) => {
-                    log::trace!("job {}: {}", self.task.number, Escaped(message.bytes()));
-                    if self.answers.pop_front() == Some(Asker::Program) {
-                        events.push(Event::Answer(message));
+                    let number = self.task.number;
+                    log::trace!("from job {number}: {}", Escaped(message.bytes()));
+                    if self.expected.pop_front() == Some(ReplyTo::Application) {
+                        received.push(Received::Reply(message));
                     }
                 }
                 Ok(None) => break,
                 Err(_) => {
-                    broken = true;
+                    lost = true;
                     break;
                 }
             }
         }
-        if broken {
-            self.broken = !self.let_go;
-            self.broken_since = self.broken.then(Instant::now);
-            self.hang_up();
-        } else {
-            self.hang_up_if_let_go();
+        if lost {
+            self.step(Event::BridgeLost);
+        } else if self.expected.is_empty() {
+            self.step(Event::AllReplied);
         }
-        events
+        received
     }
 }

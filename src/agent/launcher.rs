@@ -1,4 +1,4 @@
-//! How a job's mpiexec is launched: with the bridge as its only process, in a process group of its own.
+//! How a job's launcher is found and started: one mpiexec after the other, until one serves.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -6,40 +6,157 @@ use std::process::Command;
 
 use rustix::process::Pid;
 
-use super::listener::Reception;
-use crate::agent::greeting::Address;
+use super::application::Application;
+use super::listener::{Endpoint, Listener};
 use crate::exec::Changes;
-use crate::mpi::mpiexec::{Candidate, LaunchError};
+use crate::mpi::hosts;
+use crate::mpi::mpiexec::{self, Candidate, LaunchError, NoLauncher};
 use crate::shared::logging::escape;
 use crate::shared::paths;
 
-/// An mpiexec that runs.
+/// Starts launchers for one application.
+pub struct Launchers {
+    /// The name and version of the application's MPI, if the library knows them.
+    mpi: Option<String>,
+    /// How a launcher's environment differs from this process's.
+    environment: Changes,
+    /// The failure that was logged last.
+    reported: Option<String>,
+}
+
+/// The launchers that may still be tried for one job, best first.
+pub struct Attempts {
+    untried: std::vec::IntoIter<Candidate>,
+    /// What was tried last, or was found and can't serve.
+    last: Option<(PathBuf, LaunchError)>,
+}
+
+/// A launcher that runs.
 pub struct Launched {
     pub file: PathBuf,
     pub pid: Pid,
-    /// Where its bridge is awaited.
-    pub reception: Reception,
+    /// Where its bridge is expected.
+    pub listener: Listener,
+    /// The launchers to try if this one does not serve.
+    pub others: Attempts,
 }
 
-/// Launches it for this job, in this directory, with these changes to the environment.
+impl Attempts {
+    /// This launcher, and no other.
+    pub fn only(candidate: Candidate) -> Attempts {
+        Attempts {
+            untried: vec![candidate].into_iter(),
+            last: None,
+        }
+    }
+
+    /// None at all.
+    pub fn none() -> Attempts {
+        Attempts {
+            untried: Vec::new().into_iter(),
+            last: None,
+        }
+    }
+
+    /// The launchers of this application's MPI.
+    pub fn find(application: &Application) -> Attempts {
+        let libmpi = application.libmpi();
+        let found = mpiexec::find(std::env::var_os("PATH").as_deref(), libmpi.as_deref());
+        for (file, why) in &found.unfit {
+            log::info!("{} {why}", escape(file));
+        }
+        Attempts {
+            untried: found.candidates.into_iter(),
+            last: found.unfit.into_iter().next(),
+        }
+    }
+
+    /// Notes that this launcher does not serve, and says which one is next.
+    pub fn failed(&mut self, file: PathBuf, error: LaunchError) {
+        if let Some(next) = self.untried.as_slice().first() {
+            let (file, next_file) = (escape(&file), escape(&next.file));
+            log::warn!("{file} {error}; trying {next_file}, {}", next.why);
+        }
+        self.last = Some((file, error));
+    }
+}
+
+impl Launchers {
+    pub fn new(mpi: Option<String>, environment: Changes) -> Launchers {
+        Launchers {
+            mpi,
+            environment,
+            reported: None,
+        }
+    }
+
+    /// Starts the next launcher that can be executed, in this directory. `None`: none is left, and the log says so. `job`
+    /// is the job's name in the log.
+    pub fn start_next(
+        &mut self,
+        mut attempts: Attempts,
+        job: &str,
+        directory: Option<&Path>,
+    ) -> Option<Launched> {
+        while let Some(candidate) = attempts.untried.next() {
+            match start(&candidate, directory, &self.environment) {
+                Ok((pid, listener)) => {
+                    let (file, number) = (escape(&candidate.file), pid.as_raw_nonzero());
+                    log::info!(
+                        "{job}: started {file}, {}, as process {number}",
+                        candidate.why
+                    );
+                    return Some(Launched {
+                        file: candidate.file,
+                        pid,
+                        listener,
+                        others: attempts,
+                    });
+                }
+                Err(error) => attempts.failed(candidate.file, error),
+            }
+        }
+        self.report_failure(&attempts, job);
+        None
+    }
+
+    fn report_failure(&mut self, attempts: &Attempts, job: &str) {
+        let path = std::env::var_os("PATH");
+        let last = attempts.last.as_ref();
+        let failure = NoLauncher {
+            last: last.map(|(file, error)| (file.as_path(), *error)),
+            mpi: self.mpi.clone(),
+            path: path.as_deref(),
+            hosts: hosts::told_of_hosts().zip(paths::own_by_name().ok()),
+        };
+        let failure = failure.to_string();
+        // An application may try again and again.
+        if self.reported.as_ref() == Some(&failure) {
+            log::info!("{job}: as before, {failure}");
+        } else {
+            log::error!("{job}: {failure}");
+            self.reported = Some(failure);
+        }
+    }
+}
+
+/// Starts this launcher, with the bridge as its only process, in a process group of its own.
 ///
 /// # Errors
-/// It could not be executed, or there are no resources for it.
-pub fn launch(
-    number: usize,
-    purpose: &str,
+/// It could not be executed, or the system has no resources for it.
+fn start(
     candidate: &Candidate,
     directory: Option<&Path>,
     environment: &Changes,
-) -> Result<Launched, LaunchError> {
-    let reception = Reception::open().map_err(LaunchError::resources)?;
-    // Called by its path: hydra finds its proxy beside it.
+) -> Result<(Pid, Listener), LaunchError> {
+    let listener = Listener::open().map_err(LaunchError::resources)?;
+    // By its path: hydra looks for its proxy beside argv[0].
     let mut command = Command::new(&candidate.file);
     command
         .args(["-n", "1"])
         .arg(paths::own_by_name().map_err(LaunchError::resources)?)
         .arg("--bridge");
-    command.env(Address::VARIABLE, reception.address().to_string());
+    command.env(Endpoint::VARIABLE, listener.endpoint().to_string());
     for (name, value) in environment {
         match value {
             Some(value) => command.env(name, value),
@@ -56,8 +173,8 @@ pub fn launch(
         // SAFETY: prctl and getppid are async-signal-safe.
         unsafe {
             command.pre_exec(move || {
-                // The job does not outlive an agent that is killed. SIGTERM would not do: one that comes early leaves
-                // Intel's mpiexec waiting for ever for a proxy that spins.
+                // The launcher does not outlive an agent that is killed. SIGTERM would not do: one that comes early
+                // makes Intel's mpiexec wait without end for a proxy that spins.
                 rustix::process::set_parent_process_death_signal(Some(
                     rustix::process::Signal::KILL,
                 ))?;
@@ -69,16 +186,5 @@ pub fn launch(
         }
     }
     let child = command.spawn().map_err(LaunchError::not_run)?;
-    let pid = Pid::from_child(&child);
-    log::info!(
-        "job {number}, {purpose}: {} is launched, {}, as process {}",
-        escape(&candidate.file),
-        candidate.why,
-        child.id()
-    );
-    Ok(Launched {
-        file: candidate.file.clone(),
-        pid,
-        reception,
-    })
+    Ok((Pid::from_child(&child), listener))
 }

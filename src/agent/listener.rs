@@ -1,205 +1,235 @@
-//! The port at which a job's bridge is awaited, and those who come there.
+//! Where an agent waits for a job's bridge, and how the bridge proves that it is the job's own.
+//!
+//! The agent listens at a port of its own, and gives the launcher an [`Endpoint`] in the environment: host, port, and a
+//! key that only the processes of this job know. A bridge sends the key as soon as it is connected, and then one [`Hello`]
+//! and a line feed. Whoever sends anything else gets no answer: any user of the host could connect.
 
+use std::fmt;
+use std::fs::File;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::thread;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use crate::agent::greeting::{Address, Greeting, KEY_LENGTH, LONGEST_GREETING};
 use crate::mpi::hosts;
 
-/// How long a stranger may be silent, and how many there may be at a time: the oldest makes room.
-const PATIENCE: Duration = Duration::from_secs(10);
-const MOST_STRANGERS: usize = 256;
-/// How many may come before anything else is attended to.
-const MOST_AT_A_TIME: usize = 512;
-/// How long to rest when there is nothing to accept one with.
-const REST: Duration = Duration::from_millis(10);
-/// How many may wait to be accepted: as many as Linux allows (net.core.somaxconn). std asks for 128.
-const BACKLOG: libc::c_int = 4096;
+/// How long a connection may last without the key.
+const KEY_TIME_LIMIT: Duration = Duration::from_secs(10);
+/// A key, in hexadecimal digits.
+const KEY_LENGTH: usize = 32;
+/// The longest key and hello.
+const LONGEST_HELLO: usize = 100;
 
-/// A port, and who has come to it.
-pub struct Reception {
-    listener: TcpListener,
-    address: Address,
-    strangers: Vec<Stranger>,
+/// Where a bridge finds its agent, and the key that it has to send.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub host: String,
+    pub port: u16,
+    key: String,
 }
 
-impl Reception {
-    /// Opens one: on the loopback, unless the bridge may be on another host.
-    ///
-    /// # Errors
-    /// There are no resources for that.
-    pub fn open() -> io::Result<Reception> {
-        let here = if hosts::told_of_hosts().is_some() {
-            Ipv4Addr::UNSPECIFIED
-        } else {
-            Ipv4Addr::LOCALHOST
-        };
-        let listener = TcpListener::bind((here, 0))?;
-        listener.set_nonblocking(true)?;
-        // SAFETY: listen takes no pointers; the socket listens already, and goes on with a longer queue.
-        unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) };
-        let address = Address::new(listener.local_addr()?.port())?;
-        Ok(Reception {
-            listener,
-            address,
-            strangers: Vec::new(),
+/// What a bridge says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hello {
+    /// Its process manager serves it. Its process id, which is of use to an agent on the same host.
+    Ready(u32),
+    /// It has no process manager that speaks PMI-1.
+    NoManager,
+}
+
+impl Endpoint {
+    /// The variable in the environment of the launcher, and so of the bridge. Other users can't read it there.
+    pub const VARIABLE: &str = "SPAWNFIX_BRIDGE";
+
+    /// The endpoint of this text: `HOST PORT KEY`.
+    pub fn parse(text: &str) -> Option<Endpoint> {
+        let mut words = text.split(' ');
+        let mut word = || words.next();
+        Some(Endpoint {
+            host: word()?.to_owned(),
+            port: word()?.parse().ok()?,
+            key: word()?.to_owned(),
         })
     }
 
-    /// What the bridge is told.
-    pub fn address(&self) -> &Address {
-        &self.address
+    /// What a bridge sends first.
+    pub fn key(&self) -> &str {
+        &self.key
     }
 
-    /// The sockets on which something may happen.
-    pub fn sockets(&self) -> Vec<BorrowedFd<'_>> {
-        let mut all = vec![self.listener.as_fd()];
-        all.extend(
-            self.strangers
-                .iter()
-                .map(|stranger| stranger.stream.as_fd()),
-        );
-        all
+    /// Whether this begins with the key. The time that this takes does not tell how much of the key is right.
+    fn matches_key(&self, sent: &[u8]) -> bool {
+        let pairs = sent.iter().zip(self.key.as_bytes());
+        sent.len() >= self.key.len() && pairs.fold(0, |wrong, (a, b)| wrong | (a ^ b)) == 0
     }
+}
 
-    /// Sees to who comes, until the one comes who knows the key. `ready` tells, in the order of [`Reception::sockets`],
-    /// on which something happened.
-    pub fn receive(&mut self, ready: &[bool]) -> Option<(Greeting, TcpStream)> {
-        let Reception {
-            listener,
-            address,
-            strangers,
-        } = self;
-        let mut known = None;
-        for (at, mut stranger) in std::mem::take(strangers).into_iter().enumerate() {
-            let heard = match ready.get(at + 1) {
-                Some(true) => stranger.hear(address),
-                _ => stranger.waits(),
-            };
-            match heard {
-                Heard::Waits => strangers.push(stranger),
-                Heard::Dismissed => {}
-                Heard::Greeted(greeting) => known = Some((greeting, stranger.stream)),
-            }
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.host, self.port, self.key)
+    }
+}
+
+impl Hello {
+    /// What stands behind the key.
+    fn parse(text: &[u8]) -> Option<Hello> {
+        let text = std::str::from_utf8(text).ok()?;
+        match text.split_whitespace().collect::<Vec<_>>()[..] {
+            ["ready", pid] => Some(Hello::Ready(pid.parse().ok()?)),
+            ["no-manager"] => Some(Hello::NoManager),
+            _ => None,
         }
-        let mut most = MOST_AT_A_TIME;
-        while known.is_none() && ready.first() == Some(&true) && most > 0 {
-            most -= 1;
-            let mut stranger = match listener.accept() {
-                Ok((stream, _)) => match stream.set_nonblocking(true) {
-                    Ok(()) => Stranger::new(stream),
-                    Err(_) => continue,
-                },
+    }
+}
+
+impl fmt::Display for Hello {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Hello::Ready(pid) => writeln!(f, " ready {pid}"),
+            Hello::NoManager => writeln!(f, " no-manager"),
+        }
+    }
+}
+
+/// 128 bits that nobody else knows.
+fn random_key() -> io::Result<String> {
+    let mut bytes = [0; KEY_LENGTH / 2];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The port of one job, and the connections that have not said a hello yet.
+pub struct Listener {
+    listener: TcpListener,
+    endpoint: Endpoint,
+    peers: Vec<Peer>,
+}
+
+impl Listener {
+    /// Listens on the loopback, or everywhere if the bridge may be on another host.
+    ///
+    /// # Errors
+    /// The system has no descriptor, port or memory left.
+    pub fn open() -> io::Result<Listener> {
+        let here = match hosts::told_of_hosts() {
+            Some(_) => Ipv4Addr::UNSPECIFIED,
+            None => Ipv4Addr::LOCALHOST,
+        };
+        let listener = TcpListener::bind((here, 0))?;
+        listener.set_nonblocking(true)?;
+        let endpoint = Endpoint {
+            host: hosts::host_name(),
+            port: listener.local_addr()?.port(),
+            key: random_key()?,
+        };
+        Ok(Listener {
+            listener,
+            endpoint,
+            peers: Vec::new(),
+        })
+    }
+
+    /// What the bridge has to know.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The sockets to wait for.
+    pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let peers = self.peers.iter().map(|peer| peer.stream.as_fd());
+        std::iter::once(self.listener.as_fd()).chain(peers)
+    }
+
+    /// Accepts and reads whatever is there, until the bridge has said its hello.
+    pub fn accept_bridge(&mut self) -> Option<(Hello, TcpStream)> {
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => {
+                    if stream.set_nonblocking(true).is_ok() {
+                        self.peers.push(Peer::new(stream));
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // No more descriptors or memory, and nobody to make room: there may be some later.
-                Err(error) if strangers.is_empty() && lacks(&error) => {
-                    thread::sleep(REST);
+                // No descriptor is left, perhaps: the oldest connection without the key gives up its own.
+                Err(_) => {
+                    if let Some(at) = self.peers.iter().position(|peer| !peer.has_key()) {
+                        self.peers.remove(at);
+                    }
                     break;
                 }
-                // The same, or it has gone already.
-                Err(_) => {
-                    known = make_room(strangers, address);
-                    continue;
-                }
-            };
-            match stranger.hear(address) {
-                Heard::Dismissed => {}
-                Heard::Greeted(greeting) => known = Some((greeting, stranger.stream)),
-                Heard::Waits => {
-                    if strangers.len() >= MOST_STRANGERS {
-                        known = make_room(strangers, address);
-                    }
-                    strangers.push(stranger);
-                }
             }
         }
-        known
+        let mut hello = None;
+        let mut at = 0;
+        while at < self.peers.len() && hello.is_none() {
+            match self.peers[at].read(&self.endpoint) {
+                Auth::Pending => at += 1,
+                Auth::Rejected => drop(self.peers.remove(at)),
+                Auth::Accepted(accepted) => hello = Some((accepted, self.peers.remove(at).stream)),
+            }
+        }
+        hello
     }
 }
 
-/// Whether it is this host that has no more to give.
-fn lacks(error: &io::Error) -> bool {
-    let lacking = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
-    error
-        .raw_os_error()
-        .is_some_and(|errno| lacking.contains(&errno))
-}
-
-/// Hangs up on the stranger that has been there longest without the key. It is heard a last time: it may be the bridge.
-fn make_room(strangers: &mut Vec<Stranger>, address: &Address) -> Option<(Greeting, TcpStream)> {
-    let unknown = |stranger: &Stranger| stranger.said.len() < KEY_LENGTH;
-    let at = strangers.iter().position(unknown)?;
-    match strangers[at].hear(address) {
-        Heard::Greeted(greeting) => return Some((greeting, strangers.remove(at).stream)),
-        Heard::Waits if !unknown(&strangers[at]) => {}
-        _ => drop(strangers.remove(at)),
-    }
-    None
-}
-
-/// A connection over which nobody has made itself known yet. Any user of this host, or of others, may have opened it,
-/// and thousands more, to keep the bridge from being heard.
-struct Stranger {
+/// A connection over which the hello has not come yet.
+struct Peer {
     stream: TcpStream,
-    said: Vec<u8>,
+    sent: Vec<u8>,
     since: Instant,
 }
 
-/// What came of a stranger.
-enum Heard {
-    /// It may say more.
-    Waits,
-    /// It has hung up, or is to be hung up on.
-    Dismissed,
-    Greeted(Greeting),
+/// What is known of a peer.
+#[derive(Debug, PartialEq, Eq)]
+enum Auth {
+    Pending,
+    Rejected,
+    Accepted(Hello),
 }
 
-impl Stranger {
-    fn new(stream: TcpStream) -> Stranger {
-        Stranger {
+impl Peer {
+    fn new(stream: TcpStream) -> Peer {
+        Peer {
             stream,
-            said: Vec::new(),
+            sent: Vec::new(),
             since: Instant::now(),
         }
     }
 
-    /// Hears what it has to say by now, and not a byte behind its greeting: that is for the next reader.
-    fn hear(&mut self, address: &Address) -> Heard {
-        let key = address.key().len();
-        let mut buffer = [0; 64];
-        loop {
-            let more = key.saturating_sub(self.said.len()).clamp(1, buffer.len());
-            match self.stream.read(&mut buffer[..more]) {
-                Ok(count @ 1..) => self.said.extend_from_slice(&buffer[..count]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock || lacks(&error) => {
-                    return self.waits();
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                _ => return Heard::Dismissed,
-            }
-            // Not before it has said as much as a key is: it would find the key out digit by digit.
-            if self.said.len() < key {
-                continue;
-            }
-            if !address.is_known_to(&self.said) {
-                return Heard::Dismissed;
-            }
-            if self.said.last() == Some(&b'\n') || self.said.len() > LONGEST_GREETING {
-                let greeting = address.greeted(&self.said);
-                return greeting.map_or(Heard::Dismissed, Heard::Greeted);
-            }
-        }
+    /// Whether it has sent the key. A wrong one is rejected at once.
+    fn has_key(&self) -> bool {
+        self.sent.len() >= KEY_LENGTH
     }
 
-    /// One that knows the key is the bridge, and has all the time that its process manager takes.
-    fn waits(&self) -> Heard {
-        if self.said.len() >= KEY_LENGTH || self.since.elapsed() < PATIENCE {
-            Heard::Waits
-        } else {
-            Heard::Dismissed
+    /// Reads what was sent so far, and not a byte behind the hello: that is for the next reader.
+    fn read(&mut self, endpoint: &Endpoint) -> Auth {
+        let key = endpoint.key.len();
+        let mut buffer = [0; KEY_LENGTH];
+        loop {
+            let more = key.saturating_sub(self.sent.len()).clamp(1, buffer.len());
+            match self.stream.read(&mut buffer[..more]) {
+                Ok(count @ 1..) => self.sent.extend_from_slice(&buffer[..count]),
+                // The bridge has sent the key at once. Its process manager may take longer.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return match self.has_key() || self.since.elapsed() < KEY_TIME_LIMIT {
+                        true => Auth::Pending,
+                        false => Auth::Rejected,
+                    };
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                _ => return Auth::Rejected,
+            }
+            // Not before the whole key is there: otherwise it could be guessed digit by digit.
+            if self.sent.len() < key {
+                continue;
+            }
+            if !endpoint.matches_key(&self.sent) || self.sent.len() > LONGEST_HELLO {
+                return Auth::Rejected;
+            }
+            if self.sent.last() == Some(&b'\n') {
+                let hello = Hello::parse(&self.sent[key..]);
+                return hello.map_or(Auth::Rejected, Auth::Accepted);
+            }
         }
     }
 }
@@ -212,53 +242,72 @@ mod tests {
 
     const KEY: &str = "0123456789abcdef0123456789abcdef";
 
-    fn address() -> Address {
-        Address::parse(&format!("here 4711 {KEY}")).unwrap()
-    }
-
-    /// What the agent makes of one who says this.
-    fn heard(pieces: &[&str]) -> Vec<&'static str> {
+    /// What becomes of a peer who sends this.
+    fn auth(pieces: &[&str]) -> Vec<Auth> {
+        let endpoint = Endpoint::parse(&format!("here 4711 {KEY}")).unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let mut other = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, _) = listener.accept().unwrap();
-        let mut stranger = Stranger::new(stream);
-        let mut heard = Vec::new();
+        let mut peer = Peer::new(stream);
+        let mut auth = Vec::new();
         for piece in pieces {
             other.write_all(piece.as_bytes()).unwrap();
-            // Until it is there.
-            stranger.stream.set_nonblocking(false).unwrap();
-            let _ = stranger.stream.peek(&mut [0]);
-            stranger.stream.set_nonblocking(true).unwrap();
-            heard.push(match stranger.hear(&address()) {
-                Heard::Waits => "waits",
-                Heard::Dismissed => "dismissed",
-                Heard::Greeted(Greeting::Ready(7)) => "ready",
-                Heard::Greeted(_) => "no manager",
-            });
+            // Until it has arrived.
+            peer.stream.set_nonblocking(false).unwrap();
+            let _ = peer.stream.peek(&mut [0]);
+            peer.stream.set_nonblocking(true).unwrap();
+            auth.push(peer.read(&endpoint));
         }
-        heard
+        auth
     }
 
     #[test]
-    fn who_knows_the_key_is_greeted_and_nobody_else() {
-        assert_eq!(heard(&[KEY, " ready 7\n"]), ["waits", "ready"]);
-        assert_eq!(heard(&[&format!("{KEY} no-manager\n")]), ["no manager"]);
+    fn the_key_and_a_hello_are_accepted_and_nothing_else() {
+        use Auth::{Accepted, Pending, Rejected};
+        let ready = Accepted(Hello::Ready(7));
+        assert_eq!(auth(&[KEY, " ready 7\n"]), [Pending, ready]);
+        let no_manager = Accepted(Hello::NoManager);
+        assert_eq!(auth(&[&format!("{KEY} no-manager\n")]), [no_manager]);
         let wrong = KEY.replace('f', "e");
-        assert_eq!(heard(&[&format!("{wrong} ready 7\n")]), ["dismissed"]);
-        assert_eq!(heard(&[&KEY[1..], " ready 7\n"]), ["waits", "dismissed"]);
-        assert_eq!(heard(&[KEY, &" ".repeat(100)]), ["waits", "dismissed"]);
+        assert_eq!(auth(&[&format!("{wrong} ready 7\n")]), [Rejected]);
+        assert_eq!(auth(&[&KEY[1..], " ready 7\n"]), [Pending, Rejected]);
+        assert_eq!(auth(&[KEY, " ready x\n"]), [Pending, Rejected]);
+        assert_eq!(auth(&[KEY, &" ".repeat(100)]), [Pending, Rejected]);
     }
 
     #[test]
-    fn a_wrong_digit_is_no_news_before_the_last_one() {
+    fn a_wrong_digit_is_not_noticed_before_the_last_one() {
         let half = &KEY[..16];
-        let pieces = |half| heard(&[half, &"0".repeat(15), "0"]);
-        assert_eq!(pieces(half), ["waits", "waits", "dismissed"]);
+        let pieces = |half| auth(&[half, &"0".repeat(15), "0"]);
+        assert_eq!(pieces(half), [Auth::Pending, Auth::Pending, Auth::Rejected]);
         assert_eq!(pieces(&half.replace('0', "1")), pieces(half));
     }
 
     #[test]
-    fn what_is_behind_the_greeting_is_for_the_next_reader() {
-        assert_eq!(heard(&[&format!("{KEY} ready 7\ncmd=x\n")]), ["ready"]);
+    fn what_is_behind_the_hello_is_for_the_next_reader() {
+        let ready = Auth::Accepted(Hello::Ready(7));
+        assert_eq!(auth(&[&format!("{KEY} ready 7\ncmd=x\n")]), [ready]);
+    }
+
+    #[test]
+    fn whoever_is_silent_is_hung_up_on() {
+        let mut listener = Listener::open().unwrap();
+        let address = (Ipv4Addr::LOCALHOST, listener.endpoint.port);
+        let mut silent = TcpStream::connect(address).unwrap();
+        assert!(listener.accept_bridge().is_none());
+        assert_eq!(listener.peers.len(), 1);
+        listener.peers[0].since = Instant::now().checked_sub(KEY_TIME_LIMIT).unwrap();
+        let mut bridge = TcpStream::connect(address).unwrap();
+        let hello = format!("{}{}", listener.endpoint.key, Hello::Ready(7));
+        bridge.write_all(hello.as_bytes()).unwrap();
+        let accepted = loop {
+            if let Some((hello, _)) = listener.accept_bridge() {
+                break hello;
+            }
+        };
+        assert_eq!(accepted, Hello::Ready(7));
+        let mut received = Vec::new();
+        silent.read_to_end(&mut received).unwrap();
+        assert!(received.is_empty(), "it gets no answer");
     }
 }

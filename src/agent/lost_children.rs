@@ -1,113 +1,114 @@
-//! A spawn that the process manager has answered: libmpi now waits for the children to connect, for ever if need be.
+//! Lost children: a spawn was answered, and its children ended before they connected to the application.
+//!
+//! libmpi waits for them without end, and sends the agent nothing meanwhile. One spawn whose children are lost:
+//!
+//! ```text
+//! library                       agent                          mpiexec, placeholder
+//!   spawn page: a call begins
+//!   libmpi: cmd=spawn ────────>   asks a job ──────────────────> starts the children
+//!   libmpi  <──── rc=0 ────────   notes the call (PendingConnect)
+//!   libmpi waits                  looks for the children: none is left for 2 s, and the page says that the call lasts
+//!                                 page: this call has failed
+//!                                 starts a job for a placeholder ──> a child that connects to libmpi,
+//!   libmpi: success  <───────────────────────────────────────────   in place of the lost ones
+//!   failed_spawn: sees the page, disconnects the placeholder ────>  ends
+//!   the call returns MPI_ERR_SPAWN
+//! ```
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::attempts;
-use crate::agent::job::{Asker, Job, Task};
-use crate::agent::placeholder;
-use crate::agent::program::Program;
+use super::application::Application;
+use super::job::{Job, ReplyTo, Task};
+use super::launcher::Attempts;
+use super::placeholder;
 use crate::mpi::mpiexec::Candidate;
 use crate::pmi::message::Message;
 use crate::procs;
 use crate::shared::paths;
 use crate::shared::spawn_page::Calls;
 
-/// How long nothing may be left of the children before they are taken for lost: mpiexec may not have started them yet,
-/// or the program not have got round to what they had said.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How often they are looked for.
-const REST: Duration = Duration::from_millis(500);
+/// How long no child may be seen before the children are taken for lost: mpiexec may not have started them yet, or libmpi
+/// may be about to return.
+const LOST_AFTER: Duration = Duration::from_secs(2);
+/// How often the agent looks for them.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-pub struct Connecting {
-    calls: &'static Calls,
-    /// The call that the program was in when its spawn was answered.
+/// A spawn that was answered, and whose children may not have connected yet.
+pub struct PendingConnect {
+    page: &'static Calls,
+    /// The call that the application was in when its spawn was answered.
     call: u32,
-    question: Message,
-    /// The job that answered. `None`: it ended with its agent.
-    job: Option<usize>,
-    purpose: String,
-    /// What launched the children.
-    launcher: Option<PathBuf>,
+    request: Message,
+    /// The job that has answered, and its name in the log.
+    job: usize,
+    name: String,
+    launcher: PathBuf,
     looked: Instant,
-    /// Since when nobody was seen.
+    /// Since when no child was seen.
     nobody: Option<Instant>,
 }
 
-impl Connecting {
-    /// This job has answered this spawn. `None`: nobody can tell in which call the program is.
-    pub fn new(calls: &'static Calls, question: Message, job: &Job) -> Option<Connecting> {
-        Some(Connecting {
-            job: Some(job.task.number),
-            purpose: format!("job {}, {}", job.task.number, job.task.purpose),
-            launcher: Some(job.launcher.clone()),
-            ..Connecting::inherited(calls, question)?
-        })
-    }
-
-    /// An agent that is dead had answered this spawn, or was about to. `None`: the program is in no call any more.
-    pub fn inherited(calls: &'static Calls, question: Message) -> Option<Connecting> {
-        Some(Connecting {
-            calls,
-            call: calls.only_one()?,
-            question,
-            job: None,
-            purpose: "a spawn".to_owned(),
-            launcher: None,
+impl PendingConnect {
+    /// This job has answered this spawn. `None`: which call the application is in can't be known.
+    pub fn new(page: &'static Calls, request: Message, job: &Job) -> Option<PendingConnect> {
+        Some(PendingConnect {
+            page,
+            call: page.only_one()?,
+            request,
+            job: job.task.number,
+            name: job.task.to_string(),
+            launcher: job.launcher.clone(),
             looked: Instant::now(),
             nobody: None,
         })
     }
 
-    /// Whether the program has come back from that call, or is in others as well.
+    /// Whether the call has returned, or others run beside it.
     pub fn is_over(&self) -> bool {
-        self.calls.only_one() != Some(self.call)
+        self.page.only_one() != Some(self.call)
     }
 
-    /// Whether the children have ended. Some of another spawn that are in the same job hide that.
-    pub fn is_lost(&mut self, all: &[Job], program: &Program) -> bool {
-        if self.looked.elapsed() < REST {
+    /// Looks whether the children have ended. Children of another spawn in the same job hide that.
+    pub fn children_are_lost(&mut self, jobs: &[Job], application: &Application) -> bool {
+        if self.looked.elapsed() < LOOK_EVERY {
             return false;
         }
         self.looked = Instant::now();
-        let job = all.iter().find(|job| Some(job.task.number) == self.job);
-        let somebody = job.is_some_and(|job| !job.has_nobody(&procs::all()));
-        if somebody || program.is_stopped() {
+        let job = jobs.iter().find(|job| job.task.number == self.job);
+        let has_children = job.is_some_and(|job| !job.has_no_children(&procs::all()));
+        if has_children || procs::is_stopped(application.pid) {
             self.nobody = None;
             return false;
         }
-        self.nobody.get_or_insert_with(Instant::now).elapsed() >= PATIENCE
+        self.nobody.get_or_insert_with(Instant::now).elapsed() >= LOST_AFTER
     }
 
-    /// The job by which a stand-in for them connects. `None`: there can't be one.
-    pub fn stand_in(&self, number: usize, program: &Program) -> Option<Task> {
-        let purpose = &self.purpose;
-        let files = paths::own_by_name().ok().zip(program.libmpi());
+    /// Fails the call: the library is told, and the task is a job whose placeholder lets libmpi return. `None`: there
+    /// can't be a placeholder.
+    pub fn fail(self, number: usize, application: &Application) -> Option<(Task, Attempts)> {
+        let name = &self.name;
+        let files = paths::own_by_name().ok().zip(application.libmpi());
         let Some((own, libmpi)) = files else {
             log::error!(
-                "{purpose}: the children have ended, and had not connected to the program, which waits for them for ever"
+                "{name}: the children ended before they connected; the application may wait for them without end"
             );
             return None;
         };
-        log::error!(
-            "{purpose}: the children have ended, and had not connected to the program; the spawn fails"
-        );
-        self.calls.fail(self.call);
-        let question = placeholder::instead_of(&self.question, &own, &libmpi);
-        let untried = match &self.launcher {
-            Some(file) => vec![Candidate {
-                file: file.clone(),
-                why: "which has launched the children",
-            }],
-            None => attempts::look_for_launchers(program).candidates,
-        };
-        Some(Task {
+        log::error!("{name}: the children ended before they connected; the spawn fails");
+        self.page.fail(self.call);
+        let request = placeholder::request(&self.request, &own, &libmpi);
+        let task = Task {
             number,
-            purpose: "a stand-in for children".to_owned(),
-            of_its_own: true,
-            stand_in: true,
-            questions: vec![(question, Asker::Agent)],
-            untried: untried.into_iter(),
-        })
+            purpose: "a placeholder for lost children".to_owned(),
+            dedicated: true,
+            placeholder: true,
+            requests: vec![(request, ReplyTo::Nobody)],
+        };
+        let launcher = Candidate {
+            file: self.launcher,
+            why: "which started the children",
+        };
+        Some((task, Attempts::only(launcher)))
     }
 }

@@ -1,68 +1,67 @@
-//! The agent: what an MPI library launches for a program becomes this process first.
+//! The agent: the process manager of one application.
 //!
-//! For MPICH and its kin it is the program's process manager, for as long as the program and what it spawned last:
+//! What an MPI library starts for a singleton becomes this process first (after_fork.rs in the library). For Open MPI it
+//! only gets a stdin of its own, and becomes prte or orted. For MPICH and its kin it stays, as long as the application
+//! and what that has spawned. One life of it:
 //!
-//! 1. It connects to the port on which libmpi waits, and they greet each other (PMII_singinit in MPICH's
-//!    src/pmi/src/pmi_v1.c). The program is now its [`client`]: libmpi asks what a program asks its process manager
-//!    ([`pmi`]).
-//! 2. What one process's process manager can know by itself it [`answers`] itself: keys and values, barriers, sizes.
-//! 3. For a spawn, the size of the universe and published names it launches one of its [`jobs`], by as many [`attempts`]
-//!    as there are [`candidates`]: an mpiexec with a bridge in it ([`job`], [`bridge`]), through which it asks that. In a
-//!    shell ([`shell`]) each spawn has a job of its own, so that one job's end is nobody else's; in any other program one
-//!    job serves all, and its end is the program's.
-//! 4. It hears the terminal's signals in the program's place, and passes on to its jobs what they would have heard,
-//!    unless the program is a shell. The [`event_loop`] waits for all of these at once.
-//! 5. If children end while they are still [`connecting`], it has a stand-in connect. If it is killed itself, a
-//!    [`standby`] goes on in its place.
+//! 1. [`main`] reads its arguments and the application's command line: is it an interactive session ([`interactive`])?
+//! 2. It connects to the port at which libmpi waits ([`app_connection`]). From then on libmpi sends it the requests of an
+//!    MPI process to its process manager: PMI-1 ([`pmi`](crate::pmi)).
+//! 3. What can be known of one process, its [`server`](crate::pmi::server) answers at once. A spawn, the size of the
+//!    universe and published names need one of its [`jobs`]: an mpiexec ([`launcher`]) whose only process is a
+//!    [`bridge`]. The bridge connects to the agent ([`listener`]), and passes requests and replies between the agent and
+//!    mpiexec. mpiexec starts the children.
+//! 4. In an interactive session each spawn is a job of its own, and a job's end is nobody else's. In any other
+//!    application one job serves all, and MPI's own rule holds: when the job crashes, the application ends.
+//! 5. Children that end before they connect to the application are [lost](lost_children); a [`placeholder`] connects
+//!    instead.
+//! 6. [`signals`]: the agent is in the application's process group. An interactive session keeps the terminal's signals
+//!    from its children; any other application's children get them.
+//! 7. The application ends, its jobs end or are detached, and the agent ends. It has one thread, and its [`event_loop`]
+//!    waits for all of this at once.
 //!
-//! For Open MPI it only gives prte or orted a stdin of its own, and becomes it.
-//!
-//! [`bridge`]: crate::agent::bridge
-//! [`job`]: crate::agent::job
-//! [`candidates`]: crate::mpi::mpiexec
-//! [`pmi`]: crate::pmi
-//! [`shell`]: crate::interactive
+//! Theory of operation: a job is a state machine without I/O ([`job_state`], where its states are drawn); [`job`] has its
+//! sockets and processes; [`jobs`] decides. If the agent is killed, its launchers are killed with it, and libmpi has no
+//! process manager any more, as where mpiexec is killed without us.
 
 use std::ffi::{CString, OsString};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-use self::attempts::Attempts;
+use self::application::Application;
 use self::event_loop::Agent;
 use self::handed::Handed;
-use crate::agent::program::Program;
+use self::launcher::Launchers;
 use crate::exec::{Changes, execve};
 use crate::interactive;
 use crate::mpi::launch::Launch;
 use crate::output::eprint_prefixed;
+use crate::preload_list;
+use crate::procs;
 use crate::shared::logging;
 use crate::shared::logging::escape;
 use crate::shared::settings::{InteractiveSetting, Settings};
 use crate::shared::stdio;
-use crate::wrapper::preload_env;
 
 mod app_connection;
-mod attempts;
+mod application;
 pub mod bridge;
 mod event_loop;
-mod greeting;
 mod handed;
 mod job;
+mod job_state;
 mod jobs;
 mod launcher;
 mod listener;
 mod lost_children;
-mod patient;
 pub mod placeholder;
-mod program;
 mod signals;
-mod standby;
 
-/// Runs the agent with what stands behind `--agent`.
+/// Runs the agent with the arguments behind `--agent`.
 pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(handed) = Handed::parse(words) else {
-        eprint_prefixed("--agent is how the library calls this program; a user has no use for it");
+        eprint_prefixed("--agent is for the library's own use");
         return ExitCode::from(2);
     };
     logging::start(
@@ -71,35 +70,37 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     );
     #[cfg(not(target_os = "linux"))]
     stdio::terminals::note();
-    // A group in the background that writes to a terminal set to `tostop` would be stopped.
+    // A background process group that writes to a terminal in `tostop` mode would be stopped.
     // SAFETY: signal takes no pointers here.
     unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
     let arguments = handed.argv.iter().map(|word| word.as_bytes());
     let launch = Launch::recognise(handed.file.as_bytes(), arguments);
     if matches!(launch, Some(Launch::Mpiexec { .. })) {
-        close_all_else();
+        close_inherited();
     }
-    let program = handed.program.and_then(Program::new);
-    let (Some(launch), Some(program)) = (launch, program) else {
-        log::debug!("the program is gone, or launches nothing");
+    let application = handed.program.and_then(Application::new);
+    let (Some(launch), Some(mut application)) = (launch, application) else {
+        log::debug!("the application is gone, or this is no launch");
         return ExitCode::FAILURE;
     };
-    let shell = shell_by(&handed.settings, &program);
+    let session = session_word(&handed.settings, &application);
+    application.interactive = session.is_some();
     let isolation = stdio::isolate();
     let name = launch.name();
-    let whom = match &shell {
-        Some(by) => format!("a shell ({by})"),
-        None => "no shell".to_owned(),
+    let session = match session {
+        Some(word) => format!("interactive: {word}"),
+        None => "not interactive".to_owned(),
     };
     log::log!(
         isolation.level(),
-        "this process stands in for {name}; its program {} is {whom}; {isolation}",
-        program.pid
+        "acting as {name} for process {} ({session}); {isolation}",
+        application.pid
     );
-    let environment = launchers_environment(&handed.settings);
+    let environment = launcher_environment(&handed.settings);
     if handed.version != env!("CARGO_PKG_VERSION") {
         log::warn!(
-            "the library is spawnfix {}, and the program {}: {name} gets a stdin of its own, and no more",
+            "the library is of spawnfix {}, and this executable of {}: {name} only gets a stdin of its own; install both \
+             from one version",
             escape(&handed.version),
             env!("CARGO_PKG_VERSION")
         );
@@ -107,17 +108,16 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     }
     match launch {
         Launch::Mpiexec { port } => {
-            let attempts = Attempts::new(handed.mpi, environment);
-            match Agent::live(program, port, shell.is_some(), attempts) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    log::error!("the program can't be reached: {error}");
-                    ExitCode::FAILURE
-                }
+            let launchers = Launchers::new(handed.mpi, environment);
+            let served = Agent::new(application, port, launchers).and_then(Agent::run);
+            if let Err(error) = served {
+                log::error!("the application can't be reached: {error}");
+                return ExitCode::FAILURE;
             }
+            ExitCode::SUCCESS
         }
         Launch::Prte | Launch::Orted => {
-            if shell.is_some() && rustix::process::setpgid(None, None).is_ok() {
+            if application.interactive && rustix::process::setpgid(None, None).is_ok() {
                 log::info!("{name} gets a process group of its own");
             }
             become_launcher(&handed, &environment)
@@ -125,39 +125,44 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// By what the program is taken for a shell, if it is.
-fn shell_by(settings: &Settings, program: &Program) -> Option<String> {
+/// The word by which the application is taken for an interactive session, if it is one.
+fn session_word(settings: &Settings, application: &Application) -> Option<String> {
     match settings.interactive {
         InteractiveSetting::Yes => Some("SPAWNFIX_INTERACTIVE=1".to_owned()),
         InteractiveSetting::No => None,
-        InteractiveSetting::Auto => interactive::evidence(
-            &program.arguments(),
-            &program.parents_arguments(),
-            program.stdin(),
-        )
-        .map(|word| escape(word).to_string()),
+        InteractiveSetting::Auto => {
+            let pid = application.pid;
+            let parent = procs::look(pid).and_then(|process| process.parent);
+            let parent = parent.map(procs::arguments).unwrap_or_default();
+            // Since 4.3.2 MPICH's forked child has fd 0 closed: ask for the application's.
+            interactive::evidence(&procs::arguments(pid), &parent, procs::stdin(pid))
+                .map(|word| escape(word).to_string())
+        }
     }
 }
 
-/// What the launcher's environment has that ours has not, and the other way round.
-fn launchers_environment(settings: &Settings) -> Changes {
+/// How a launcher's environment differs from this process's.
+fn launcher_environment(settings: &Settings) -> Changes {
     let mut changes = Changes::new();
-    if let Some(list) = std::env::var_os(preload_env::VARIABLE).filter(|_| !settings.inherit) {
-        changes.push((preload_env::VARIABLE.into(), preload_env::without_us(&list)));
+    if let Some(list) = std::env::var_os(preload_list::VARIABLE).filter(|_| !settings.inherit) {
+        changes.push((
+            preload_list::VARIABLE.into(),
+            preload_list::without_us(&list),
+        ));
     }
-    // In a job step hydra's own srun would wait for what the step holds (pmodels/mpich issues 5835, 6804).
-    let set = |name| std::env::var_os(name).is_some();
-    if set("SLURM_JOB_ID") && !set("SLURM_OVERLAP") {
+    // In a job step, hydra's own srun would wait for what the step holds (pmodels/mpich issues 5835, 6804).
+    let is_set = |name| std::env::var_os(name).is_some();
+    if is_set("SLURM_JOB_ID") && !is_set("SLURM_OVERLAP") {
         changes.push(("SLURM_OVERLAP".into(), Some("1".into())));
     }
     changes
 }
 
-/// Becomes what MPI launched. If that can't be executed, ends as MPI's own child would: with a message.
+/// Becomes the launcher that MPI started. If that can't be executed, ends as MPI's own child would: with a message.
 fn become_launcher(handed: &Handed, environment: &Changes) -> ExitCode {
     let error = match CString::new(handed.file.as_bytes()) {
         Ok(file) => {
-            // SAFETY: signal takes no pointers here. What Rust's runtime has set SIGPIPE to is put back.
+            // SAFETY: signal takes no pointers here. Rust's runtime has set SIGPIPE to be ignored.
             unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
             execve(&file, &handed.argv, environment)
         }
@@ -167,9 +172,9 @@ fn become_launcher(handed: &Handed, environment: &Changes) -> ExitCode {
     ExitCode::from(127)
 }
 
-/// Closes what the program has open: a pipe of its own would seem never to end.
-fn close_all_else() {
-    // Linux 5.9. To read a directory takes a descriptor, and there may be none.
+/// Closes what the application has open: the other end of a pipe of its own would wait for this process.
+fn close_inherited() {
+    // Linux 5.9. Unlike reading a directory, this needs no descriptor.
     #[cfg(target_os = "linux")]
     // SAFETY: close_range(2) takes three integers; this process has opened nothing yet that it keeps.
     if unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_int::MAX, 0) } == 0 {
@@ -187,5 +192,15 @@ fn close_all_else() {
     for fd in numbers.into_iter().filter(|&fd| fd > 2) {
         // SAFETY: this process has opened nothing yet that it keeps; the directory's own descriptor is closed already.
         unsafe { libc::close(fd) };
+    }
+}
+
+/// One read of a blocking stream, which a signal does not end. std repeats writes, and not reads.
+fn read(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match from.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! The stand-in: what connects to the program in the place of children that have ended before they did. Without it
-//! libmpi waits for them for ever. The library then makes an MPI error of the call.
+//! The placeholder: a child that connects to the application in place of lost ones, so that libmpi returns from its
+//! spawn. The library then makes that an MPI error (failed_spawn.rs).
 
 use std::ffi::{CStr, CString, OsString, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -10,17 +10,16 @@ use crate::output::eprint_prefixed;
 use crate::pmi::message::Message;
 use crate::shared::logging::escape;
 
-/// What this program is called with to be one: `spawnfix --stand-in LIBMPI`, launched by MPI as a child.
-pub const WORD: &[u8] = b"--stand-in";
+/// The option of this executable that makes it one: `spawnfix --placeholder LIBMPI`, started by MPI as a child.
+pub const OPTION: &[u8] = b"--placeholder";
 
-/// What asks the process manager for a stand-in of the children that this asked for.
-pub fn instead_of(spawn: &Message, own: &Path, libmpi: &Path) -> Message {
-    let word = String::from_utf8_lossy(WORD);
-    let arguments = [word.as_bytes(), libmpi.as_os_str().as_bytes()];
-    spawn.with_program(own.as_os_str().as_bytes(), &arguments)
+/// The request that starts a placeholder for the children of this spawn.
+pub fn request(spawn: &Message, own: &Path, libmpi: &Path) -> Message {
+    let arguments = [OPTION, libmpi.as_os_str().as_bytes()];
+    spawn.with_command(own.as_os_str().as_bytes(), &arguments)
 }
 
-/// Connects by means of this library, parts again, and ends.
+/// Connects with this MPI library, disconnects and ends.
 pub fn main(libmpi: Option<&OsString>) -> ExitCode {
     let Some(libmpi) = libmpi else {
         return ExitCode::from(2);
@@ -29,7 +28,7 @@ pub fn main(libmpi: Option<&OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(missing) => {
             eprint_prefixed(format_args!(
-                "no stand-in for the children: {missing} in {}",
+                "no placeholder for lost children: {missing} in {}",
                 escape(libmpi)
             ));
             ExitCode::FAILURE
@@ -45,7 +44,7 @@ fn connect(libmpi: &OsString) -> Result<(), &'static str> {
     type OfComm = unsafe extern "C" fn(usize) -> c_int;
     type Finalize = unsafe extern "C" fn() -> c_int;
     let file = CString::new(libmpi.as_bytes()).map_err(|_| "a NUL")?;
-    // SAFETY: a C string; what a libmpi runs as it is loaded is what it runs in each of its programs.
+    // SAFETY: a C string; what a libmpi runs as it is loaded is what it runs in every application.
     let library = unsafe { libc::dlopen(file.as_ptr(), libc::RTLD_LAZY | libc::RTLD_GLOBAL) };
     if library.is_null() {
         return Err("nothing can be loaded");
@@ -66,7 +65,7 @@ fn connect(libmpi: &OsString) -> Result<(), &'static str> {
     unsafe {
         std::mem::transmute::<*mut c_void, Init>(init)(std::ptr::null_mut(), std::ptr::null_mut());
         std::mem::transmute::<*mut c_void, OfHandle>(get_parent)(&raw mut parent);
-        // The program has come back from its spawn when it comes to this.
+        // The application has returned from its spawn when it comes to this.
         std::mem::transmute::<*mut c_void, OfComm>(barrier)(parent);
         std::mem::transmute::<*mut c_void, OfHandle>(disconnect)(&raw mut parent);
         std::mem::transmute::<*mut c_void, Finalize>(finalize)();

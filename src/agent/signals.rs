@@ -1,4 +1,4 @@
-//! Signals, as something that a loop can wait for.
+//! Signals, as events for which a poll loop can wait.
 
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
@@ -9,9 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Signal;
 
-/// What the agent minds: the terminal's, those that whoever manages processes sends to a process group, and the
-/// children's.
-const MINDED: [Signal; 9] = [
+/// The signals that the agent handles: the terminal's, those that a resource manager sends to a process group, and SIGCHLD.
+const HANDLED: [Signal; 9] = [
     Signal::INT,
     Signal::QUIT,
     Signal::TSTP,
@@ -29,15 +28,15 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Minds them from now on. What was ignored is ignored, as under nohup(1), but for SIGCHLD.
+    /// Handles them from now on. A signal that was ignored stays ignored, as under nohup(1); not so SIGCHLD.
     ///
     /// # Errors
-    /// There are no descriptors left.
+    /// The system has no descriptor left.
     pub fn new() -> io::Result<Signals> {
         let (wakes, wake) = UnixStream::pair()?;
         wakes.set_nonblocking(true)?;
         let mut raised = Vec::new();
-        for signal in MINDED {
+        for signal in HANDLED {
             let number = signal.as_raw();
             if is_ignored(number) && signal != Signal::CHILD {
                 continue;
@@ -47,7 +46,7 @@ impl Signals {
             signal_hook::low_level::pipe::register(number, wake.try_clone()?)?;
             raised.push((signal, flag));
         }
-        // Whoever forked this process may have had them blocked.
+        // The thread that forked this process may have blocked them.
         let mut none = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: sigemptyset fills the set.
         unsafe {
@@ -57,13 +56,13 @@ impl Signals {
         Ok(Signals { wakes, raised })
     }
 
-    /// Readable when one came.
+    /// Readable when one has arrived.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.wakes.as_fd()
     }
 
-    /// What came since the last time.
-    pub fn heard(&mut self) -> Vec<Signal> {
+    /// The signals since the last call, without SIGCHLD.
+    pub fn take(&mut self) -> Vec<Signal> {
         let mut buffer = [0; 256];
         while self.wakes.read(&mut buffer).is_ok_and(|count| count > 0) {}
         let raised = self

@@ -8,8 +8,9 @@ use std::process::Command;
 use super::ask::answer;
 use super::verdict::Loads;
 use crate::check::binary::{self, Binary};
+use crate::preload_list::{System, is_sanitizer};
 use crate::shared::logging::escape;
-use crate::wrapper::preload_env::{self, System};
+use crate::wrapper::preload_env;
 
 pub fn told(loads: &Loads) -> String {
     match loads {
@@ -131,13 +132,12 @@ fn list(linker: &Path, program: &Path, library: &Path) -> (Loads, Option<PathBuf
     if !files().any(|(file, _)| base(file) == System::HERE.library()) {
         return (Loads::No(complaint()), mpi);
     }
-    if let Some((runtime, _)) = files().find(|(file, _)| preload_env::is_sanitizer(file.as_bytes()))
-    {
+    if let Some((runtime, _)) = files().find(|(file, _)| is_sanitizer(file.as_bytes())) {
         let first = std::env::var_os("LD_PRELOAD").unwrap_or_default();
         let mut items = first.as_bytes().split(|byte| b": ".contains(byte));
         if !items
             .find(|item| !item.is_empty())
-            .is_some_and(preload_env::is_sanitizer)
+            .is_some_and(is_sanitizer)
         {
             let why = format!(
                 "{name} is built with AddressSanitizer, which ends a program that has another library in front of it: \

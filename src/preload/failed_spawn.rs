@@ -2,7 +2,6 @@
 //! becomes an MPI error.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, Ordering};
 
 use libc::c_int;
 
@@ -11,9 +10,6 @@ use crate::shared::spawn_page::Calls;
 
 /// What tells the agent which calls the program is in; made at the first of them.
 static CALLS: OnceLock<Option<&'static Calls>> = OnceLock::new();
-
-/// Its descriptor, for as long as the agent has not come for it; then -1.
-static CALLS_FD: AtomicI32 = AtomicI32::new(-1);
 
 /// A call that spawns, from its begin to its end.
 pub struct Call {
@@ -31,12 +27,8 @@ impl Call {
         if unsafe { !is_alone(comm) } {
             return None;
         }
-        let calls = CALLS.get_or_init(|| {
-            let (calls, fd) = Calls::create()?;
-            CALLS_FD.store(fd, Ordering::Relaxed);
-            Some(calls)
-        });
-        (*calls).map(|calls| Call {
+        let calls = *CALLS.get_or_init(Calls::create);
+        calls.map(|calls| Call {
             calls,
             number: calls.begin(),
         })
@@ -51,13 +43,6 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.calls.end();
-        if self.calls.is_shared() {
-            let fd = CALLS_FD.swap(-1, Ordering::Relaxed);
-            if fd >= 0 {
-                // SAFETY: nobody else uses it.
-                unsafe { libc::close(fd) };
-            }
-        }
     }
 }
 

@@ -19,8 +19,6 @@ pub struct Calls {
     begun: AtomicU32,
     /// How many of them have returned.
     returned: AtomicU32,
-    /// The agent's: not 0 when it sees this page, too.
-    shared: AtomicU32,
     /// The agent's: the call whose children never came, counted from 1; libmpi is told that they did, so that it
     /// returns.
     failed: AtomicU32,
@@ -30,9 +28,9 @@ impl Calls {
     /// What the program's descriptor of it leads to, in /proc.
     pub const LINK: &[u8] = b"/memfd:spawnfix (deleted)";
 
-    /// A page of this process's, and the descriptor by which the agent finds it. `None`: there is no such thing here,
-    /// or the process may soon have no descriptor left for libmpi.
-    pub fn create() -> Option<(&'static Calls, RawFd)> {
+    /// A page of this process's. Its descriptor, by which the agent finds it, stays open. `None`: there is no such thing
+    /// here, or the process may soon have no descriptor left for libmpi.
+    pub fn create() -> Option<&'static Calls> {
         #[cfg(target_os = "linux")]
         // SAFETY: a C string and an integer; the C library's memfd_create is newer than what may be asked of it. Nobody
         // else knows of the descriptor. All zeroes is a rlimit.
@@ -55,7 +53,7 @@ impl Calls {
             if calls.is_none() {
                 libc::close(fd);
             }
-            Some((calls?, fd))
+            calls
         }
         #[cfg(not(target_os = "linux"))]
         None
@@ -93,16 +91,6 @@ impl Calls {
     /// Whether this is the call whose children never came.
     pub fn has_failed(&self, call: u32) -> bool {
         self.failed.load(Ordering::SeqCst) == call
-    }
-
-    /// Whether the agent has it.
-    pub fn is_shared(&self) -> bool {
-        self.shared.load(Ordering::SeqCst) != 0
-    }
-
-    /// The agent has it.
-    pub fn share(&self) {
-        self.shared.store(1, Ordering::SeqCst);
     }
 
     /// The call that the program is in. `None`: it is in none, or in several.

@@ -60,12 +60,11 @@ impl Isolation {
 
 impl fmt::Display for Isolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("fd 0 ")?;
-        match self.stdin {
-            Ok(()) => f.write_str("reads as closed")?,
-            Err(errno) => write!(f, "is closed, as /dev/null can't be opened (errno {errno})")?,
+        f.write_str("stdin closed")?;
+        if let Err(errno) = self.stdin {
+            write!(f, " (/dev/null can't be opened: errno {errno})")?;
         }
-        write!(f, ", fd 1 {}, fd 2 {}", self.stdout, self.stderr)
+        write!(f, ", stdout {}, stderr {}", self.stdout, self.stderr)
     }
 }
 
@@ -129,12 +128,9 @@ enum Reopened {
 impl fmt::Display for Reopened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reopened::Terminal => f.write_str("a terminal, opened anew"),
-            Reopened::Pipe => f.write_str("a pipe, opened anew"),
-            Reopened::Other => f.write_str("as it is"),
-            Reopened::Failed(errno) => {
-                write!(f, "as it is: it can't be opened anew (errno {errno})")
-            }
+            Reopened::Terminal | Reopened::Pipe => f.write_str("reopened"),
+            Reopened::Other => f.write_str("kept"),
+            Reopened::Failed(errno) => write!(f, "kept (it can't be reopened: errno {errno})"),
         }
     }
 }

@@ -1,52 +1,15 @@
 //! The library: where it is, and what makes the dynamic linker load it.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::preload_list::{System, in_front};
 use crate::shared::logging::escape;
 use crate::shared::paths;
 
-/// Whose dynamic linker it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum System {
-    /// The ones with ld.so.
-    Elf,
-    /// The one with dyld.
-    MacOs,
-}
-
 /// A variable to set.
 pub type Variable = (&'static str, OsString);
-
-/// The variable that preloads here.
-pub const VARIABLE: &str = if cfg!(target_os = "macos") {
-    "DYLD_INSERT_LIBRARIES"
-} else {
-    "LD_PRELOAD"
-};
-
-impl System {
-    /// This one.
-    pub const HERE: System = if cfg!(target_os = "macos") {
-        System::MacOs
-    } else {
-        System::Elf
-    };
-
-    /// The library's file name, by which its entry in a list is known.
-    pub fn library(self) -> &'static str {
-        match self {
-            System::Elf => "libspawnfix.so",
-            System::MacOs => "libspawnfix.dylib",
-        }
-    }
-
-    /// Whether this stands between two entries of its list: ld.so(8), dyld(1).
-    fn separates(self, byte: u8) -> bool {
-        byte == b':' || (byte == b' ' && self == System::Elf)
-    }
-}
 
 /// Where the library is looked for, from this program's directory. The link in ../lib/spawnfix leads to a LIBDIR of the
 /// installer's choice; beside the program it is where it was built.
@@ -125,87 +88,8 @@ pub fn variables(
     Ok(vec![("LD_PRELOAD", list), ("LD_LIBRARY_PATH", directories)])
 }
 
-/// The list with this entry in front, once: as it is if it has the entry; without other copies of the library. Only a
-/// sanitizer's runtime stays ahead of it: "ASan runtime does not come first in initial library list" is the end of a
-/// program (compiler-rt's lib/asan/asan_linux.cpp: AsanCheckDynamicRTPrereqs).
-fn in_front(system: System, entry: &OsStr, list: &OsStr) -> OsString {
-    let separates = |byte: &u8| system.separates(*byte);
-    let items = || {
-        list.as_bytes()
-            .split(|byte| separates(byte))
-            .filter(|item| !item.is_empty())
-    };
-    if items().any(|item| item == entry.as_bytes()) {
-        return list.to_owned();
-    }
-    let is_ours = |item: &[u8]| file_name(item) == system.library().as_bytes();
-    let rest = if items().any(is_ours) {
-        let others: Vec<_> = items().filter(|item| !is_ours(item)).collect();
-        others.join(&b':')
-    } else {
-        list.as_bytes().to_vec()
-    };
-    let begin = rest.iter().position(|byte| !separates(byte)).unwrap_or(0);
-    let end = rest[begin..]
-        .iter()
-        .position(separates)
-        .map_or(rest.len(), |end| begin + end);
-    let mut parts = vec![entry.as_bytes(), &rest[..]];
-    if is_sanitizer(&rest[begin..end]) {
-        parts = vec![
-            &rest[begin..end],
-            entry.as_bytes(),
-            rest.get(end + 1..).unwrap_or(b""),
-        ];
-    }
-    parts.retain(|part| !part.is_empty());
-    OsString::from_vec(parts.join(&b':'))
-}
-
-/// The list without the entries that name our file; `None` if it had no other: what is launched does not inherit the
-/// library, as a remote host that has none would say so for each process. An entry is ours by its last part:
-/// `libspawnfix.so` may stand for a file that the dynamic linker has looked for, `$LIB` for a part of its path.
-pub fn without_us(list: &OsStr) -> Option<OsString> {
-    let mut left = Vec::new();
-    let mut start = 0;
-    let list = list.as_bytes();
-    for end in 0..=list.len() {
-        if end < list.len() && !System::HERE.separates(list[end]) {
-            continue;
-        }
-        let entry = &list[start..end];
-        if !entry.is_empty() && file_name(entry) != System::HERE.library().as_bytes() {
-            // The separator before the entry comes with it, unless it is the first that stays.
-            let from = if left.is_empty() { start } else { start - 1 };
-            left.extend_from_slice(&list[from..end]);
-        }
-        start = end + 1;
-    }
-    (!left.is_empty()).then(|| OsString::from_vec(left))
-}
-
-/// Whether an entry of such a list is the runtime of an address sanitizer: gcc's or clang's.
-pub fn is_sanitizer(entry: &[u8]) -> bool {
-    let name = file_name(entry);
-    [
-        &b"libasan."[..],
-        b"libclang_rt.asan",
-        b"libhwasan.",
-        b"libclang_rt.hwasan",
-    ]
-    .iter()
-    .any(|start| name.starts_with(start))
-}
-
-fn file_name(path: &[u8]) -> &[u8] {
-    path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
-}
-
 #[cfg(test)]
 mod tests {
-    #[cfg(target_os = "linux")]
-    use proptest::prelude::*;
-
     use super::*;
 
     fn made(system: System, library: &str, present: &[(&str, &str)]) -> Result<String, String> {
@@ -298,46 +182,6 @@ mod tests {
                 made,
                 format!("LD_PRELOAD=libspawnfix.so | LD_LIBRARY_PATH={after}")
             );
-        }
-    }
-
-    #[cfg(target_os = "linux")]
-    fn left(list: &str) -> String {
-        let left = without_us(OsStr::new(list)).unwrap_or_default();
-        left.into_string().unwrap()
-    }
-
-    #[cfg(target_os = "linux")] // with its names and separators
-    #[test]
-    fn the_others_stay_in_their_order() {
-        for ours in [
-            "/opt/lib/libspawnfix.so",
-            "libspawnfix.so",
-            "/opt/$LIB/libspawnfix.so",
-        ] {
-            assert_eq!(left(ours), "");
-            assert_eq!(left(&format!("{ours}:a.so:b.so")), "a.so:b.so");
-            assert_eq!(left(&format!("a.so:{ours}:b.so")), "a.so:b.so");
-            assert_eq!(left(&format!("a.so {ours} b.so")), "a.so b.so");
-            assert_eq!(left(&format!("a.so:b.so:{ours}")), "a.so:b.so");
-            assert_eq!(left(&format!("{ours}:a.so {ours}")), "a.so");
-        }
-        assert_eq!(
-            left("/opt/lib/libspawnfix.so.1:mylibspawnfix.so"),
-            "/opt/lib/libspawnfix.so.1:mylibspawnfix.so"
-        );
-    }
-
-    #[cfg(target_os = "linux")]
-    proptest! {
-        #[test]
-        fn what_stays_is_what_was_there_less_ours(list in "([ab/]{0,3}|(/x/)?libspawnfix.so|[: ]){0,12}") {
-            let split = |list: &str| -> Vec<String> {
-                list.split([':', ' ']).filter(|word| !word.is_empty()).map(str::to_owned).collect()
-            };
-            let mut expected = split(&list);
-            expected.retain(|word| word.rsplit('/').next() != Some("libspawnfix.so"));
-            prop_assert_eq!(split(&left(&list)), expected);
         }
     }
 }

@@ -9,10 +9,11 @@ use std::process::ExitCode;
 
 use crate::exec::execve;
 use crate::output::{eprint_prefixed, print_flushed};
+use crate::preload_list::System;
 use crate::shared::logging::escape;
 use crate::shared::paths;
 use crate::shared::paths::NotFound;
-use crate::wrapper::preload_env::{self, System, Variable};
+use crate::wrapper::preload_env::{self, Variable};
 use crate::wrapper::startup_state;
 
 /// Runs a command, with these settings.

@@ -102,7 +102,7 @@ fn universe(mpi: Mpi) {
     let told = cured
         .said_by_others()
         .iter()
-        .filter(|line| line.text.contains("fd 0"))
+        .filter(|line| line.text.contains("stdin closed"))
         .count();
     cured.check(told == usize::from(acts), "the agent tells what it did");
     let sick = run(false);
@@ -389,7 +389,7 @@ fn a_caller_that_binds_by_dlsym(mpi: Mpi) {
         cured
             .said_by_others()
             .iter()
-            .any(|line| line.text.contains("fd 0")),
+            .any(|line| line.text.contains("stdin closed")),
         "libmpi's launch is",
     );
     check_disease(&run(false), mpi);
@@ -425,7 +425,7 @@ fn under_mpiexec(mpi: Mpi) {
         "and why nothing is done",
     );
     with.check(
-        !said.iter().any(|line| line.text.contains("fd 0")),
+        !said.iter().any(|line| line.text.contains("stdin closed")),
         "no child isolates itself",
     );
     let without = run(false);

@@ -112,7 +112,7 @@ fn gone(log: &str) -> usize {
         .filter(|line| {
             line.level == "WARN"
                 && line.text.contains(" is gone")
-                && line.text.contains("this shell goes on")
+                && line.text.contains("this session goes on")
         })
         .count()
 }
@@ -260,7 +260,7 @@ fn script(mpi: Mpi, how: &str) {
         report.check(report.count("answered") == 1, "the child answers");
         check_killed_if(report, notices(mpi, how));
     }
-    cured.check(cured.log.contains("is no shell"), "the log tells it");
+    cured.check(cured.log.contains("(not interactive)"), "the log tells it");
     cured.check(cured.left.is_empty(), "nothing is left behind");
 }
 

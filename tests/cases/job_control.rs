@@ -104,7 +104,7 @@ fn ctrl_c_spares_what_was_spawned(kind: Kind) {
         let program = kind.program(mpi).library(true);
         let report = interrupt_and_ask(kind, program.env("SPAWNFIX_INTERACTIVE", "1"));
         check_interrupted(&report, TIMES);
-        report.check(report.log.contains("is a shell ("), "the log tells it");
+        report.check(report.log.contains("(interactive: "), "the log tells it");
     });
 }
 

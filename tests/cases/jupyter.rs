@@ -70,7 +70,7 @@ fn a_kernel_is_interrupted_loses_children_spawns_again_restarts_and_leaves_nothi
     side_by_side(&HYDRAS, |mpi| {
         let report = drive(mpi, "day", true);
         check_served(&report, SPAWNS, CRASHES, INTERRUPTS);
-        report.check(report.log.contains("is a shell ("), "the log tells it");
+        report.check(report.log.contains("(interactive: "), "the log tells it");
     });
 }
 

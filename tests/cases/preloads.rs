@@ -100,7 +100,7 @@ fn check_cured(report: &Report) {
 fn agents(report: &Report) -> usize {
     let said = report.said_by_others();
     said.iter()
-        .filter(|line| line.text.contains("fd 0 reads as closed"))
+        .filter(|line| line.text.contains("stdin closed"))
         .count()
 }
 

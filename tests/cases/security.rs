@@ -334,7 +334,7 @@ fn the_agent_hangs_up_on_a_program_whose_line_never_ends() {
     assert!(is_hung_up_on(stream));
     let log = fs::read_to_string(log).expect("the agent logs");
     assert!(
-        log.contains("ERROR: the program sends what is no PMI"),
+        log.contains("ERROR: the application sends what is not PMI"),
         "{log}"
     );
     drop(child);

@@ -1,4 +1,4 @@
-//! mpiexec or the agent is killed, at every step of a spawn. Whatever comes, the terminal and what was typed on it are
+//! mpiexec is killed, at every step of a spawn. Whatever comes, the terminal and what was typed on it are
 //! as they were, there is no second copy, and no process is left.
 //!
 //! The spawn works, or it is an MPI error and a message, or a program that is no shell ends by MPI's own rule, as it
@@ -28,23 +28,6 @@ const HANGS: Duration = Duration::from_secs(4);
 const RULE: Duration = Duration::from_secs(2);
 /// How long anything may outlive the program. It is 2 s, and what a loaded machine adds.
 const OUTLIVES: Duration = Duration::from_secs(4);
-/// Who is killed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Victim {
-    /// What does the spawn: an mpiexec, which is the agent's with the library.
-    Mpiexec,
-    /// What libmpi has launched: the agent with the library, an mpiexec without.
-    Launched,
-}
-
-impl fmt::Display for Victim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Victim::Mpiexec => "mpiexec",
-            Victim::Launched => "the agent",
-        })
-    }
-}
 
 /// When.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +45,6 @@ pub struct Case {
     library: bool,
     /// SPAWNFIX_INTERACTIVE.
     shell: bool,
-    victim: Victim,
     when: When,
 }
 
@@ -94,7 +76,7 @@ impl fmt::Display for End {
 
 struct Outcome {
     report: Report,
-    /// None: the victim was not there at that time.
+    /// None: mpiexec was not there at that time.
     end: Option<End>,
     /// How long anything outlived the program, and what it was.
     outlived: Duration,
@@ -110,16 +92,13 @@ impl Outcome {
     }
 }
 
-/// The processes whose parent this is, but for an agent's standby. A child has a higher number than its parent, unless
+/// The processes whose parent this is. A child has a higher number than its parent, unless
 /// the numbers began again.
 fn children(parent: u32) -> Vec<u32> {
     let all = fs::read_dir("/proc").expect("there is a /proc").flatten();
     let numbers = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let parent_of = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        if stat.contains("(spawnfix-stndby)") {
-            return None;
-        }
         let mut fields = stat.rsplit(')').next()?.split_whitespace();
         let state = fields.next()?;
         let parent = fields.next()?.parse::<u32>().ok()?;
@@ -156,7 +135,7 @@ impl Case {
         let keeper = session.pid();
         session.line("before");
         let program = first_child(&mut session, keeper, SPAWN);
-        let killed = program.is_some_and(|program| self.kill_victim(&mut session, program));
+        let killed = program.is_some_and(|program| self.kill_mpiexec(&mut session, program));
         let may_hang = !self.library || matches!(self.when, When::After(Duration::ZERO));
         let patience = if may_hang { HANGS } else { SPAWN };
         let returned = reported(&mut session, patience, &["heard", "ended"]);
@@ -194,14 +173,15 @@ impl Case {
         }
     }
 
-    /// Kills the victim at its time. False: it was not there then.
-    fn kill_victim(&self, session: &mut Session, program: u32) -> bool {
+    /// Kills mpiexec at its time. False: it was not there then.
+    fn kill_mpiexec(&self, session: &mut Session, program: u32) -> bool {
         let Some(launched) = first_child(session, program, SPAWN) else {
             return false;
         };
-        let victim = match self.victim {
-            Victim::Mpiexec if self.library => first_child(session, launched, SPAWN),
-            _ => Some(launched),
+        // The mpiexec is the agent's child with the library, and libmpi's own without.
+        let victim = match self.library {
+            true => first_child(session, launched, SPAWN),
+            false => Some(launched),
         };
         let Some(victim) = victim else {
             return false;
@@ -298,12 +278,9 @@ fn harm(outcome: &Outcome) -> Option<String> {
 
 /// Whether the agent has told the program that its spawn succeeded.
 fn answered(report: &Report) -> bool {
-    report.log.contains("to the program: cmd=spawn_result rc=0")
-}
-
-/// Whether libmpi and the agent have come to speak with each other.
-fn called(report: &Report) -> bool {
-    report.log.contains("the program: ")
+    report
+        .log
+        .contains("to the application: cmd=spawn_result rc=0")
 }
 
 fn told(report: &Report) -> bool {
@@ -315,12 +292,6 @@ fn wrong(case: &Case, outcome: &Outcome) -> Option<String> {
     let (end, report) = (outcome.end?, &outcome.report);
     match end {
         End::Lived => None,
-        // It ended before it could do anything.
-        End::Error | End::Hung | End::Signal(libc::SIGSEGV)
-            if case.victim == Victim::Launched && !called(report) =>
-        {
-            None
-        }
         End::Error if told(report) => None,
         End::Error => Some("an MPI error without a message".to_owned()),
         // MPI's own rule: who aborts, aborts all.
@@ -412,14 +383,14 @@ fn run_all(title: &str, cases: &[Case]) -> (Ends, Vec<String>) {
     (ends, wrongs)
 }
 
-/// Every so many milliseconds, from the fork of the victim on. With so many at a time, a spawn takes that long.
+/// Every so many milliseconds, from the fork of mpiexec on. With so many at a time, a spawn takes that long.
 fn every(step: usize) -> impl Iterator<Item = When> {
     let times = (0..400).step_by(step).map(Duration::from_millis);
     times.map(When::After)
 }
 
-/// A program, and a shell, whose victim is killed at these times; and without the library.
-pub fn killed(mpi: Mpi, victim: Victim, bare: &[When], cured: &[When]) -> Vec<String> {
+/// A program, and a shell, whose mpiexec is killed at these times; and without the library.
+pub fn killed(mpi: Mpi, bare: &[When], cured: &[When]) -> Vec<String> {
     let mut all = Vec::new();
     for (how, library, shell) in [
         ("without the library", false, false),
@@ -430,7 +401,6 @@ pub fn killed(mpi: Mpi, victim: Victim, bare: &[When], cured: &[When]) -> Vec<St
             mpi,
             library,
             shell,
-            victim,
             when: *when,
         };
         let times = if library { cured } else { bare };
@@ -438,7 +408,7 @@ pub fn killed(mpi: Mpi, victim: Victim, bare: &[When], cured: &[When]) -> Vec<St
             continue;
         }
         let cases: Vec<_> = times.iter().map(case).collect();
-        let (ends, wrongs) = run_all(&format!("{victim} killed, {} {how}", mpi.name), &cases);
+        let (ends, wrongs) = run_all(&format!("mpiexec killed, {} {how}", mpi.name), &cases);
         all.extend(wrongs);
         let own = acquaintance(&ends);
         if library && own > 1 + cases.len() / 5 {
@@ -468,9 +438,9 @@ pub fn check(wrongs: &[String]) {
     );
 }
 
-pub fn killed_every(step: usize, victim: Victim) {
+pub fn killed_every(step: usize) {
     let times: Vec<_> = every(step).collect();
-    let all = that_are_here(&MPIS).flat_map(|mpi| killed(mpi, victim, &times, &times));
+    let all = that_are_here(&MPIS).flat_map(|mpi| killed(mpi, &times, &times));
     check(&all.collect::<Vec<_>>());
 }
 
@@ -480,12 +450,11 @@ pub fn killed_after_each_message(mpi: Mpi) -> Vec<String> {
         mpi,
         library: true,
         shell: false,
-        victim: Victim::Mpiexec,
         when: When::Never,
     };
     let report = whole.run().report;
     let count = messages(&report.log);
     report.check(count > 5, "the log tells of each message");
     let each: Vec<_> = (1..=count).map(When::Message).collect();
-    killed(mpi, Victim::Mpiexec, &[], &each)
+    killed(mpi, &[], &each)
 }

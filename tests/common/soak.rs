@@ -108,8 +108,7 @@ fn held(these: &[u32]) -> Held {
     all
 }
 
-/// The processes of the program `spawnfix` that serve this session: the agent, its standby, and a bridge where jobs are
-/// shared.
+/// The agent of this session, and its bridge where jobs are shared.
 fn spawnfixes(session: &Session) -> Vec<u32> {
     let agent = agent();
     let others = session.others().into_iter().map(|other| other.pid as u32);
@@ -118,7 +117,7 @@ fn spawnfixes(session: &Session) -> Vec<u32> {
         .collect()
 }
 
-/// What the program holds, and what its agent does, standby and bridge: once there are no more than these processes.
+/// What the application holds, and what its agent and bridge hold: once there are no more than these processes.
 fn held_by(session: &Session, processes: usize) -> (Held, Held) {
     let limit = Instant::now() + SETTLING;
     loop {
@@ -293,8 +292,8 @@ pub fn many_spawns(counts: &Counts, mpi: Mpi, interactive: &str) {
     let spawns = counts.spawns;
     let (libmpis, took) = without(counts, mpi);
     let program = soak(counts, mpi, spawns, true).env("SPAWNFIX_INTERACTIVE", interactive);
-    // The agent, and its standby. In a shell each spawn's job ends with its children; in any other program all spawns
-    // share one, and its bridge.
+    // In a session each spawn's job ends with its children. In any other application all spawns share one job, and its
+    // bridge.
     let processes = if interactive == "1" { 2 } else { 3 };
     let seen = type_along(counts, program, Watch::Both(processes));
     check_cured(&seen, spawns, 1);
@@ -313,7 +312,7 @@ pub fn many_spawns(counts: &Counts, mpi: Mpi, interactive: &str) {
     ));
     seen.report.check(
         served.processes == processes,
-        "the agent is there, its standby, and a bridge where jobs are shared",
+        "the agent is there, and a bridge where jobs are shared",
     );
     // What libmpi takes by itself varies from run to run.
     let libmpis = libmpis + libmpis / 10;

@@ -135,16 +135,18 @@ pub fn check_told(report: &Report, mpi: Mpi, stdin: &str, function: &str, calls:
     let others = report.said_by_others();
     let agents: Vec<_> = others
         .iter()
-        .filter(|line| line.text.contains("fd 0"))
+        .filter(|line| line.text.contains("stdin closed"))
         .collect();
     report.check(agents.len() == 1, "the agent tells what it did, once");
     report.check(
-        agents[0].text.contains(mpi.launcher()) && agents[0].text.contains("reads as closed"),
-        "the agent tells what it stands in for",
+        agents[0]
+            .text
+            .starts_with(&format!("acting as {} for process ", mpi.launcher())),
+        "the agent tells what it acts as",
     );
     let launched = others
         .iter()
-        .filter(|line| line.text.contains("is launched"));
+        .filter(|line| line.text.contains(": started "));
     report.check(
         (launched.count() > 0) == (mpi.launcher() == "mpiexec"),
         "and which mpiexec serves",

@@ -165,13 +165,11 @@ fn check_agent(report: &Report, mpiexec: &str) {
     let said = report.said_by_others();
     let says = |what: &str| said.iter().any(|line| line.text.contains(what));
     report.check(
-        says("this process stands in for mpiexec") && says("fd 0 reads as closed, fd 1 a terminal"),
+        says("acting as mpiexec for process ") && says("stdin closed, stdout reopened"),
         "the agent says that it is there",
     );
     report.check(
-        says(&format!(
-            "python3: {mpiexec} is launched, the first on PATH"
-        )),
+        says(&format!("python3): started {mpiexec}, the first on PATH")),
         "the agent tells of its job",
     );
 }
@@ -246,7 +244,7 @@ fn a_child_crashes_and_the_shell_spawns_again() {
         } else {
             shell.type_on(&format!("crash('{how}')"));
             shell.reported_within(LIMIT, "crashed", spawns);
-            shell.logged_within(LIMIT, "this shell goes on", spawns);
+            shell.logged_within(LIMIT, "this session goes on", spawns);
         }
     }
     let report = shell.leave_by(Kind::Python.way_out(true));
@@ -259,7 +257,7 @@ fn a_child_crashes_and_the_shell_spawns_again() {
         "three children are about to crash",
     );
     report.check(
-        report.log.matches("this shell goes on").count() == 3,
+        report.log.matches("this session goes on").count() == 3,
         "one warning for each crash",
     );
     report.check(report.code() == Some(0), "exit status 0");

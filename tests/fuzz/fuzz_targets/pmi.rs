@@ -2,15 +2,16 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use spawnfix_fuzz::pmi::message::{Framer, Message, Request};
+use spawnfix_fuzz::pmi::decoder::Decoder;
+use spawnfix_fuzz::pmi::message::{Message, Request};
 
 /// The messages of a stream that comes in pieces of this size.
 fn messages(stream: &[u8], size: usize) -> Vec<Message> {
-    let mut framer = Framer::default();
+    let mut decoder = Decoder::default();
     let mut messages = Vec::new();
     for piece in stream.chunks(size.max(1)) {
-        framer.push(piece);
-        while let Some(message) = framer.next().expect("it is shorter than the limits") {
+        decoder.push(piece);
+        while let Some(message) = decoder.next().expect("it is shorter than the limits") {
             messages.push(message);
         }
     }
@@ -52,7 +53,7 @@ fuzz_target!(|input: &[u8]| {
             (request.success(" a=b"), false),
             (request.failure("why"), true),
         ] {
-            let answer = answer.to(message);
+            let answer = answer.in_reply_to(message);
             assert_eq!(messages(answer.bytes(), 3), [answer.clone()]);
             assert_eq!(answer.is_failure(), fails);
             if !message.bytes().starts_with(b"mcmd=") {

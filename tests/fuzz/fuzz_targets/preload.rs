@@ -6,7 +6,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use spawnfix_fuzz::preload_env::{System, is_sanitizer, variables, without_us};
+use spawnfix_fuzz::preload_env::variables;
+use spawnfix_fuzz::preload_list::{System, is_sanitizer, without_us};
 
 fn entries(list: &[u8]) -> Vec<&[u8]> {
     let words = list.split(|byte| b": ".contains(byte));

@@ -10,6 +10,8 @@ pub mod mpi;
 mod output;
 #[path = "../../../src/pmi/mod.rs"]
 pub mod pmi;
+#[path = "../../../src/preload_list.rs"]
+pub mod preload_list;
 #[path = "../../../src/procs/mod.rs"]
 pub mod procs;
 #[path = "../../../src/shared/mod.rs"]
