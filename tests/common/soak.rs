@@ -294,7 +294,7 @@ pub fn many_spawns(counts: &Counts, mpi: Mpi, interactive: &str) {
     let program = soak(counts, mpi, spawns, true).env("SPAWNFIX_INTERACTIVE", interactive);
     // In a session each spawn's job ends with its children. In any other application all spawns share one job, and its
     // bridge.
-    let processes = if interactive == "1" { 2 } else { 3 };
+    let processes = if interactive == "1" { 1 } else { 2 };
     let seen = type_along(counts, program, Watch::Both(processes));
     check_cured(&seen, spawns, 1);
     let lines = seen.lines();
