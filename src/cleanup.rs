@@ -47,8 +47,9 @@ pub fn main(pids: &[i32], dry: bool) -> ExitCode {
     ExitCode::from(u8::from(left > 0))
 }
 
-/// Whether this is an agent of this user's, `spawnfix --agent VERSION APPLICATION …`, with another parent than its
-/// application, which forked it. In a container the numbers are others.
+/// Whether this is an agent of this user, `spawnfix --agent VERSION APPLICATION …`, whose application is gone: the
+/// application forked the agent, and is no longer its parent. An agent of another container does not count, because its
+/// arguments have that container's process ids.
 fn is_orphan(process: &Process) -> bool {
     if process.user != rustix::process::geteuid().as_raw() {
         return false;

@@ -1,12 +1,12 @@
 //! Is this the command line of an interactive session: an application with a person at it, who goes on working when the
 //! children are gone?
 //!
-//! An interpreter is one if its prompt comes, on a terminal: from a file or a pipe it reads a script. A kernel is one
-//! whatever its stdin is: a front end talks to it, such as Jupyter. Every other application is none, and MPI's own rule
-//! applies to it.
+//! An interpreter is one if it shows a prompt on a terminal; from a file or a pipe it reads a script. A kernel is one
+//! with any stdin, because a front end such as Jupyter talks to it. No other application is one: MPI's own rule applies
+//! to it.
 //!
-//! Decided by the command line alone, as /proc/PID/cmdline has it: for a script with a `#!` line, the interpreter and
-//! its options come first.
+//! Only the command line decides, as /proc/PID/cmdline has it: for a script with a `#!` line, the interpreter and its
+//! options come first.
 
 pub mod option_syntax;
 
@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use crate::interactive::option_syntax::{Operand, OptionSyntax, holds, is_in};
 use crate::shared::stdin::Stdin;
 
-/// The word of this command line that says that it is an interactive session's, if it is one.
+/// The word by which this command line is an interactive session's; `None` if it is not one.
 ///
 /// `parent` is the command line of the process that started it, as far as it is known.
 pub fn evidence<'a>(
@@ -129,7 +129,7 @@ const JULIA: OptionSyntax = OptionSyntax {
 };
 
 fn julia<'a>(program: &'a OsStr, words: &'a [OsString], stdin: Stdin) -> Option<&'a OsStr> {
-    // A worker of Distributed, which is told what to do over a socket.
+    // A worker of Distributed gets its work over a socket.
     if words
         .iter()
         .any(|word| word.as_bytes().starts_with(b"--worker"))
@@ -334,8 +334,7 @@ const PLAIN: OptionSyntax = OptionSyntax {
     operand: Operand::Script,
 };
 
-/// The file that tells a kernel of Jupyter's where to listen, named as jupyter_client does (manager.py, connect.py) and
-/// given as an option.
+/// The connection file of a Jupyter kernel, named as jupyter_client does (manager.py, connect.py) and given as an option.
 fn connection_file(words: &[OsString]) -> Option<&OsStr> {
     const OPTIONS: [&str; 6] = [
         "-f",

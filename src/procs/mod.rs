@@ -1,4 +1,4 @@
-//! Other processes: one table of them, and what the system says of one.
+//! Other processes: a table of all of them, and what the system knows of one.
 //!
 //! linux.rs and macos.rs have the same functions: `pids`, `look`, `signal_if`, and those for one process.
 
@@ -27,7 +27,7 @@ pub use system::{
     arguments, directory, executable, files, is_stopped, look, open_file, sees_the_same_pids, stdin,
 };
 
-/// A process, as it was when it was looked at. Zombies are none.
+/// A process at one moment. A zombie is not in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
     pub pid: Pid,
@@ -55,7 +55,7 @@ impl Process {
     }
 }
 
-/// All that can be seen. On macOS, those of this user.
+/// All processes that this user can see; on macOS, this user's own.
 pub fn all() -> HashMap<Pid, Process> {
     let all = system::pids().into_iter().filter_map(look);
     all.map(|process| (process.pid, process)).collect()

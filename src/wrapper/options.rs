@@ -1,5 +1,5 @@
-//! The command line of `spawnfix`: one parser, from which the help, the completions and a test of the manual page are
-//! made, too.
+//! The command line of `spawnfix`. The help and the completions are made from this parser, and a test compares the
+//! manual page with it.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,13 +13,13 @@ use crate::shared::logging::{self, escape};
 use crate::shared::settings;
 use crate::wrapper::preload_env::Variable;
 
-const USAGE: &str = "spawnfix [OPTION…] [--] COMMAND [ARG…]     run COMMAND; its MPI_Comm_spawn leaves it its stdin
+const USAGE: &str = "spawnfix [OPTION…] [--] COMMAND [ARG…]     run COMMAND with the library loaded into it
        spawnfix [OPTION…] --print-env             print the settings, for: eval \"$(spawnfix --print-env)\"
        spawnfix [OPTION…] --check [--json] [COMMAND [ARG…]]
-                                                  tell whether a spawn from COMMAND should work
-       spawnfix --sweep [--dry-run] [PID…]        end what applications spawned and left behind, or list it";
+                                                  say whether a spawn from COMMAND should work
+       spawnfix --sweep [--dry-run] [PID…]        end agents whose application is gone, or list them";
 
-const AFTER: &str = "Through a symbolic link of another name, such as ipython -> spawnfix, it runs the ipython further down PATH.";
+const AFTER: &str = "Called through a symbolic link of another name, such as ipython -> spawnfix, it runs the ipython further down PATH.";
 
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub fn parser() -> Command {
         true => Ok(OsString::from(text)),
         false => Err("it takes off, error, warn, info, debug, trace or an env_logger filter"),
     };
-    // The command may change its directory.
+    // An absolute path, because COMMAND may change its directory.
     let can_append = |file: PathBuf| match std::path::absolute(&file) {
         Ok(file) if logging::can_append(&file) => Ok(file.into_os_string()),
         _ => Err("it takes a file that can be written"),
@@ -84,27 +84,27 @@ pub fn parser() -> Command {
             .hide_possible_values(true),
             flag(
                 "interactive",
-                "COMMAND is an interactive session: Ctrl-C and a crash of its children spare it",
+                "COMMAND is an interactive session: Ctrl-C and crashes of its children do not end it",
             )
             .short('i'),
             flag(
                 "inherit",
-                "What COMMAND spawns keeps the library in its LD_PRELOAD",
+                "The launcher and the children keep the library in LD_PRELOAD",
             ),
             valued(
                 "log",
                 "FILTER",
-                "off, error, warn (the default), info, debug or trace; info has each decision",
+                "off, error, warn (the default), info, debug or trace; info logs each decision",
             )
             .value_parser(is_filter),
-            valued("log-file", "FILE", "Append the log to FILE, not to stderr")
+            valued("log-file", "FILE", "Append the log to FILE instead of stderr")
                 .value_parser(PathBufValueParser::new().try_map(can_append))
                 .value_hint(ValueHint::FilePath),
             flag("print-env", "Print the settings as shell commands").conflicts_with("words"),
-            flag("check", "Tell whether a spawn from COMMAND should work"),
-            flag("json", "With --check: as one JSON object").requires("check"),
-            flag("sweep", "End what applications spawned and left behind"),
-            flag("dry-run", "With --sweep: only list it").requires("sweep"),
+            flag("check", "Say whether a spawn from COMMAND should work"),
+            flag("json", "With --check: print one JSON object").requires("check"),
+            flag("sweep", "End agents whose application is gone"),
+            flag("dry-run", "With --sweep: list them, and end none").requires("sweep"),
             valued("completions", "SHELL", "Print the completions for a shell")
                 .value_parser(value_parser!(Shell))
                 .conflicts_with("words"),
@@ -126,7 +126,7 @@ pub fn completions(shell: Shell) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// What these words, without the executable's name, ask for. The error may be the help, or the version.
+/// Parses the words behind the executable's name. The error may also be the help or the version.
 pub fn parse(words: &[OsString]) -> Result<Cli, Error> {
     let name = OsString::from("spawnfix");
     let found = parser().try_get_matches_from(std::iter::once(&name).chain(words))?;
@@ -162,7 +162,7 @@ pub fn parse(words: &[OsString]) -> Result<Cli, Error> {
 fn pid(word: &OsString) -> Result<i32, Error> {
     let pid = word.to_str().and_then(|word| word.parse().ok());
     pid.ok_or_else(|| {
-        let message = format!("--sweep takes process ids, and not '{}'", escape(word));
+        let message = format!("--sweep takes process ids, not '{}'", escape(word));
         parser().error(ErrorKind::ValueValidation, message)
     })
 }
