@@ -2,8 +2,8 @@
 
 # Cargo's files stay in target/, whatever the user's environment says.
 export CARGO_TARGET_DIR := $(CURDIR)/target
-# The tests mostly wait: three at a time leave two processors time.
-export RUST_TEST_THREADS ?= 3
+# The tests mostly wait: eight at a time leave two processors time.
+export RUST_TEST_THREADS ?= 8
 CARGO ?= cargo
 PYTHON ?= python3
 EXT := $(if $(filter Darwin,$(shell uname -s)),dylib,so)
