@@ -1,7 +1,7 @@
-//! Becoming another program: execve(2), with a changed environment.
+//! execve(2) with a changed environment.
 //!
-//! Not by std's exec. That empties the signal mask, and calls execvp, which the library, preloaded into this process,
-//! too, would take for a launch of the program's.
+//! std's exec does not serve: it empties the signal mask, and it calls execvp. Where the library is preloaded into this
+//! process as well, it would take that call for a launch.
 
 use std::ffi::{CStr, CString, OsString};
 use std::io;

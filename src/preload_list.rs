@@ -3,12 +3,12 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// Whose dynamic linker it is.
+/// The dynamic linker that reads the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum System {
-    /// The ones with ld.so.
+    /// ld.so's systems.
     Elf,
-    /// The one with dyld.
+    /// dyld's.
     MacOs,
 }
 
@@ -41,9 +41,9 @@ impl System {
     }
 }
 
-/// The list with this entry in front, once: as it is if it has the entry; without other copies of the library. Only a
-/// sanitizer's runtime stays ahead of it: "ASan runtime does not come first in initial library list" is the end of a
-/// program (compiler-rt's lib/asan/asan_linux.cpp: AsanCheckDynamicRTPrereqs).
+/// The list with this entry in front, and without other copies of the library; a list that has the entry stays as it is.
+/// Only a sanitizer's runtime stays ahead of the entry: it ends the process if it "does not come first in initial library
+/// list" (compiler-rt's lib/asan/asan_linux.cpp: AsanCheckDynamicRTPrereqs).
 pub fn in_front(system: System, entry: &OsStr, list: &OsStr) -> OsString {
     let separates = |byte: &u8| system.separates(*byte);
     let items = || {
@@ -78,9 +78,9 @@ pub fn in_front(system: System, entry: &OsStr, list: &OsStr) -> OsString {
     OsString::from_vec(parts.join(&b':'))
 }
 
-/// The list without the entries that name our file; `None` if it had no other: what is launched does not inherit the
-/// library, as a remote host that has none would say so for each process. An entry is ours by its last part:
-/// `libspawnfix.so` may stand for a file that the dynamic linker has looked for, `$LIB` for a part of its path.
+/// The list without the library's entries; `None` if it had no others. This is for the launcher and the children: a host
+/// without the library would print an error for each process. An entry is the library's if its last component is: the
+/// entry may be a bare `libspawnfix.so`, and a path may have `$LIB` in it.
 pub fn without_us(list: &OsStr) -> Option<OsString> {
     let mut left = Vec::new();
     let mut start = 0;

@@ -84,8 +84,8 @@ impl PendingConnect {
         self.nobody.get_or_insert_with(Instant::now).elapsed() >= LOST_AFTER
     }
 
-    /// Fails the call: the library is told, and the task is a job whose placeholder lets libmpi return. `None`: there
-    /// can't be a placeholder.
+    /// Marks the call as failed, for the library. Returns the job of a placeholder, which lets libmpi return; `None` if
+    /// there can be no placeholder.
     pub fn fail(self, number: usize, application: &Application) -> Option<(Task, Attempts)> {
         let name = &self.name;
         let files = paths::own_by_name().ok().zip(application.libmpi());

@@ -1,8 +1,8 @@
 //! The agent: the process manager of one application.
 //!
 //! What an MPI library starts for a singleton becomes this process first (after_fork.rs in the library). For Open MPI it
-//! only gets a stdin of its own, and becomes prte or orted. For MPICH and its kin it stays, as long as the application
-//! and what that has spawned. One life of it:
+//! only gets a stdin of its own, and becomes prte or orted. For MPICH and its kin it stays until the application and its
+//! jobs have ended. One life of it:
 //!
 //! 1. [`main`] reads its arguments and the application's command line: is it an interactive session ([`interactive`])?
 //! 2. It connects to the port at which libmpi waits ([`app_connection`]). From then on libmpi sends it the requests of an
@@ -11,7 +11,7 @@
 //!    universe and published names need one of its [`jobs`]: an mpiexec ([`launcher`]) whose only process is a
 //!    [`bridge`]. The bridge connects to the agent ([`listener`]), and passes requests and replies between the agent and
 //!    mpiexec. mpiexec starts the children.
-//! 4. In an interactive session each spawn is a job of its own, and a job's end is nobody else's. In any other
+//! 4. In an interactive session each spawn is a job of its own, and the end of a job touches nothing else. In any other
 //!    application one job serves all, and MPI's own rule holds: when the job crashes, the application ends.
 //! 5. Children that end before they connect to the application are [lost](lost_children); a [`placeholder`] connects
 //!    instead.
@@ -21,8 +21,8 @@
 //!    waits for all of this at once.
 //!
 //! Theory of operation: a job is a state machine without I/O ([`job_state`], where its states are drawn); [`job`] has its
-//! sockets and processes; [`jobs`] decides. If the agent is killed, its launchers are killed with it, and libmpi has no
-//! process manager any more, as where mpiexec is killed without us.
+//! sockets and processes; [`jobs`] decides. If the agent is killed, the kernel kills its launchers, and libmpi has no
+//! process manager any more: the same as when mpiexec is killed without spawnfix.
 
 use std::ffi::{CString, OsString};
 use std::io::{self, Read};
@@ -172,7 +172,7 @@ fn become_launcher(handed: &Handed, environment: &Changes) -> ExitCode {
     ExitCode::from(127)
 }
 
-/// Closes what the application has open: the other end of a pipe of its own would wait for this process.
+/// Closes the application's descriptors: a reader of one of its pipes would otherwise wait for this process to end.
 fn close_inherited() {
     // Linux 5.9. Unlike reading a directory, this needs no descriptor.
     #[cfg(target_os = "linux")]

@@ -1,4 +1,4 @@
-//! The library: where it is, and what makes the dynamic linker load it.
+//! Where the library is, and the variables by which the dynamic linker loads it.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -11,13 +11,13 @@ use crate::shared::paths;
 /// A variable to set.
 pub type Variable = (&'static str, OsString);
 
-/// Where the library is looked for, from this program's directory. The link in ../lib/spawnfix leads to a LIBDIR of the
-/// installer's choice; beside the program it is where it was built.
+/// Where the library is looked for, from this command's directory. The link in ../lib/spawnfix leads to a LIBDIR of the
+/// installer's choice; beside the command it is where it was built.
 const PLACES: [&str; 4] = ["../lib", "../lib64", "../lib/spawnfix", "."];
 
-/// The library that belongs to this program, or what to say.
+/// The library that belongs to this command; the error says where it was looked for.
 pub fn library() -> Result<PathBuf, String> {
-    let own = paths::own().ok_or("can't tell where this program is")?;
+    let own = paths::own().ok_or("the path of this executable is not known")?;
     let directory = own.parent().unwrap_or(Path::new("/"));
     let mut looked = Vec::new();
     for place in PLACES {
@@ -37,7 +37,7 @@ pub fn library() -> Result<PathBuf, String> {
     Err(format!("the library is not there; looked for {looked}"))
 }
 
-/// The variables that make the dynamic linker load this library, made of those that are there.
+/// The variables by which the dynamic linker loads this library, made from the present ones.
 pub fn variables(
     system: System,
     library: &Path,
@@ -70,7 +70,7 @@ pub fn variables(
     }
     let name = OsStr::new(system.library());
     let list = in_front(system, name, &present("LD_PRELOAD"));
-    // The directory that has nothing but the library: no other program's library comes from elsewhere for it.
+    // A directory that holds only the library, so that no other library is found there.
     let mut place = library.parent().unwrap_or(Path::new("/")).to_owned();
     if place.join("spawnfix").join(name).exists() {
         place.push("spawnfix");

@@ -1,5 +1,5 @@
-//! Running a command with the library in it. It gets this process: same pid, arguments, descriptors, signals, and the
-//! caller's environment with the settings added.
+//! Running a command with the library loaded into it. The command takes over this process: pid, descriptors, signals, and
+//! the caller's environment with the settings added.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
@@ -39,7 +39,7 @@ pub fn command(words: Vec<OsString>, settings: Vec<Variable>) -> ExitCode {
     })
 }
 
-/// Prints what makes a shell run its commands so.
+/// Prints shell commands that set the variables, for `eval`.
 pub fn print_env(settings: Vec<Variable>) -> ExitCode {
     with_library(|mut variables| {
         variables.extend(settings);
@@ -53,13 +53,13 @@ pub fn print_env(settings: Vec<Variable>) -> ExitCode {
     })
 }
 
-/// Called by another name: it is the command's, which is the next of that name on PATH that isn't this program.
+/// Called by another name: runs the next executable of that name on PATH that is not a link to this one.
 pub fn by_another_name(name: &OsStr, arguments: Vec<OsString>) -> ExitCode {
     let name = Path::new(name).file_name().unwrap_or_default();
     let mut files = paths::find(name).unwrap_or_default().into_iter();
     let Some(file) = files.find(|file| !paths::is_wrapper(file)) else {
         eprint_prefixed(format_args!(
-            "{}: not found on PATH, but for links to spawnfix",
+            "{}: found on PATH only as a link to spawnfix",
             escape(name)
         ));
         return ExitCode::from(NotFound::Missing as u8);
@@ -81,12 +81,12 @@ fn with_library(then: impl FnOnce(Vec<Variable>) -> ExitCode) -> ExitCode {
     }
 }
 
-/// Becomes the program in this file, called by these words.
+/// Executes this file with these words.
 fn execute(file: &Path, words: Vec<OsString>, variables: Vec<Variable>) -> ExitCode {
     let (file, words) = started_as(System::HERE, file, words);
     let error = become_program(&file, words, variables);
     let (why, status) = match error.raw_os_error() {
-        // The file is there: what is not is the interpreter that it names.
+        // The file exists; the interpreter that it names does not.
         Some(libc::ENOENT) => ("its interpreter is not there".to_owned(), NotFound::Missing),
         _ => (
             format!("can't be executed: {error}"),
@@ -97,8 +97,8 @@ fn execute(file: &Path, words: Vec<OsString>, variables: Vec<Variable>) -> ExitC
     ExitCode::from(status as u8)
 }
 
-/// What is executed, and by which words: on macOS, System Integrity Protection takes DYLD_* from all that /usr/bin/env
-/// starts, so a script of env's is started by its interpreter.
+/// The file to execute, and its words. On macOS, System Integrity Protection removes DYLD_* from what /usr/bin/env starts,
+/// so for a script that names env its interpreter is started.
 fn started_as(system: System, file: &Path, words: Vec<OsString>) -> (OsString, Vec<OsString>) {
     let named = file.as_os_str().to_owned();
     let by_env = || {

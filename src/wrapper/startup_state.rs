@@ -1,4 +1,4 @@
-//! What the caller gave this process and Rust's start-up has changed since: a command must find it as it was.
+//! What Rust's start-up changes in this process: the command must find it as the caller left it.
 //!
 //! Before `main`, std opens /dev/null on fd 0, 1 and 2 where one is closed, and ignores SIGPIPE
 //! (library/std/src/sys/pal/unix/mod.rs: `init`).
@@ -16,7 +16,7 @@ ctor::declarative::ctor! {
             let answer = unsafe { libc::fcntl(fd as libc::c_int, libc::F_GETFD) };
             closed.store(answer < 0, Ordering::Relaxed);
         }
-        // SAFETY: all zeroes is a sigaction, which the call fills; without a new one it only asks.
+        // SAFETY: all zeroes is a valid sigaction, which the call fills; a null second argument changes nothing.
         let action = unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             libc::sigaction(libc::SIGPIPE, std::ptr::null(), &mut action);
@@ -26,7 +26,7 @@ ctor::declarative::ctor! {
     }
 }
 
-/// Makes it as it was, just before an exec.
+/// Undoes the changes, just before an exec.
 pub fn restore() {
     for (fd, closed) in CLOSED.iter().enumerate() {
         if closed.load(Ordering::Relaxed) {
