@@ -36,7 +36,8 @@ static int pages(void)
 static int child(MPI_Comm parent)
 {
     int word = 42;
-    MPI_Send(&word, 1, MPI_INT, 0, 0, parent);
+    /* Until it is received: UCX can't attach to the shared memory of a child that has gone by then. */
+    MPI_Ssend(&word, 1, MPI_INT, 0, 0, parent);
     MPI_Comm_disconnect(&parent);
     MPI_Finalize();
     return 0;
