@@ -14,10 +14,9 @@ import sys
 import time
 
 SECOND_USER = 65534  # Linux's overflow uid: nobody
-MANY = 10_000
 
-# 10,000 connections are as many descriptors; root may have that, and the second user keeps it.
-most = max(resource.getrlimit(resource.RLIMIT_NOFILE)[1], MANY + 100)
+# A thousand connections are as many descriptors; root may have that, and the second user keeps it.
+most = max(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 1100)
 resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 os.setgroups([])
 os.setgid(SECOND_USER)
@@ -56,8 +55,6 @@ def knock(port, how):
         "no key": [b" ready 1\n", b"ready 1\n", b"no-manager\n", b"\n", b"cmd=init pmi_version=1 pmi_subversion=1\n"] * 200,
         "wrong key": [b"%s ready 1\n" % secrets.token_hex(16).encode() for _ in range(1000)],
         "garbage": [secrets.token_bytes(1 << size) for size in range(21)] * 10,
-        "crowd": [b""] * MANY,
-        "half a key": [secrets.token_hex(8).encode()] * MANY,
     }
     tried = answered = said = 0
     kept = []
@@ -74,7 +71,7 @@ def knock(port, how):
         answered += count > 0
 
     stop = False
-    for word in words.get(how, []):
+    for word in words[how]:
         while not (connection := connect(port)) and not stop:
             stop = told_to_stop(0)
         tried += 1
@@ -83,19 +80,7 @@ def knock(port, how):
         if tried % 500 == 0 and told_to_stop(0):
             stop = True
             break
-    if how == "flood":  # as fast as it can, until the end
-        say("knocked")
-        while not stop:
-            connection = connect(port)
-            tried += 1
-            if connection:
-                kept.append((connection, b""))
-            if len(kept) > 200:
-                hear(kept[0][0])
-                kept.pop(0)[0].close()
-            stop = tried % 100 == 0 and told_to_stop(0)
-    if how != "flood":
-        say("knocked")
+    say("knocked")
     left = [(connection, word) for connection, word in kept if word]
     while not stop:
         waiting = []

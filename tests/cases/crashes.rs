@@ -9,7 +9,7 @@ use crate::common::*;
 
 /// SIGSEGV, MPI_Abort on MPI_COMM_WORLD, an exit without MPI_Finalize.
 const WAYS: [&str; 3] = ["segv", "abort", "exit"];
-/// Within which everything of a shell that was killed is gone.
+/// Within which everything of a session that was killed is gone.
 const SOON: Duration = Duration::from_secs(2);
 
 /// Whether the MPI notices that its single child has crashed so: 4.1's mpiexec does not mind an abort, nor an exit
@@ -21,7 +21,7 @@ fn notices(mpi: Mpi, how: &str) -> bool {
 /// Someone at a prompt who has children at hand: session.py.
 struct Desk {
     kind: Kind,
-    shell: IPython,
+    prompt: IPython,
     spawns: usize,
     answers: usize,
     crashes: usize,
@@ -29,15 +29,15 @@ struct Desk {
 
 impl Desk {
     fn open(kind: Kind, mpi: Mpi) -> Self {
-        let mut shell = kind.start(kind.program(mpi).library(true));
-        shell.type_line(kind.words());
-        Self::at(kind, shell)
+        let mut prompt = kind.start(kind.program(mpi).library(true));
+        prompt.type_line(kind.words());
+        Self::at(kind, prompt)
     }
 
-    fn at(kind: Kind, shell: IPython) -> Self {
+    fn at(kind: Kind, prompt: IPython) -> Self {
         Self {
             kind,
-            shell,
+            prompt,
             spawns: 0,
             answers: 0,
             crashes: 0,
@@ -46,8 +46,8 @@ impl Desk {
 
     /// Types this, and waits until it has been reported so often in all. If it never is, the report at the end says so.
     fn act(&mut self, line: &str, fact: &str, times: usize) {
-        self.shell.type_on(line);
-        self.shell
+        self.prompt.type_on(line);
+        self.prompt
             .reported_within(Duration::from_secs(45), fact, times);
     }
 
@@ -69,7 +69,7 @@ impl Desk {
 
     /// How many jobs the log says are gone.
     fn gone(&mut self) -> usize {
-        let log = fs::read_to_string(self.shell.session().dir().join("log"));
+        let log = fs::read_to_string(self.prompt.session().dir().join("log"));
         gone(&log.unwrap_or_default())
     }
 
@@ -84,10 +84,10 @@ impl Desk {
     /// Leaves, and checks what was asked for. Intel's MPI_Finalize waits for ever for children that crashed.
     #[track_caller]
     fn leave(mut self, mpi: Mpi) -> Report {
-        let times = 1 + self.shell.reports("leaving");
+        let times = 1 + self.prompt.reports("leaving");
         self.act("leave()", "leaving", times);
         let in_order = mpi.name != INTEL_MPI.name;
-        let report = self.shell.leave_by(self.kind.way_out(in_order));
+        let report = self.prompt.leave_by(self.kind.way_out(in_order));
         report.check(
             report.count("spawned") == self.spawns,
             "each spawn succeeds",
@@ -106,7 +106,7 @@ impl Desk {
     }
 }
 
-/// How many lines of a log say that a job is gone, and the shell not.
+/// How many lines of a log say that a job is gone, and the session not.
 fn gone(log: &str) -> usize {
     Report::lines(log)
         .filter(|line| {
@@ -147,18 +147,18 @@ tests! {
 
 /// Nothing is typed once there is a launcher that may take it.
 fn crash_in_one_line(kind: Kind, program: Program, how: &str) -> Report {
-    let mut shell = kind.start(program);
+    let mut prompt = kind.start(program);
     let sleep = match kind {
         Kind::R => "Sys.sleep",
         _ => "time.sleep",
     };
-    shell.type_on(&format!(
+    prompt.type_on(&format!(
         "{}; spawn(); ask(); crash('{how}'); {sleep}(10); report('lived'); {}",
         kind.words(),
         kind.way_out(false)
     ));
-    shell.reported_within(Duration::from_secs(30), "lived", 1);
-    shell.finish()
+    prompt.reported_within(Duration::from_secs(30), "lived", 1);
+    prompt.finish()
 }
 
 /// It is killed where the MPI notices the crash, and comes to its end where not.
@@ -224,7 +224,7 @@ fn someone_spawns_again_after_an_mpiexec_was_killed() {
         let mut desk = Desk::open(Kind::IPython, mpi);
         for (round, signal) in [libc::SIGKILL, libc::SIGTERM].into_iter().enumerate() {
             desk.spawn();
-            let all = desk.shell.session().others();
+            let all = desk.prompt.session().others();
             let launcher = all.iter().find(|process| {
                 process.command.contains("mpiexec") && process.command.ends_with("--bridge")
             });
@@ -239,7 +239,7 @@ fn someone_spawns_again_after_an_mpiexec_was_killed() {
     });
 }
 
-/// A script is no shell: with the library and without, a crash that the MPI notices ends it.
+/// A script is not interactive: with the library and without, a crash that the MPI notices ends it.
 #[test]
 fn a_crash_ends_a_script_as_it_does_without_the_library() {
     thread::scope(|scope| {
@@ -269,26 +269,26 @@ fn script(mpi: Mpi, how: &str) {
 fn open_under_sh(mpi: Mpi, library: bool) -> (Desk, i32) {
     let python = format!("'{}' -q; sleep 60", mpi.bin("python").display());
     let sh = Program::new("sh").args(["-c", &python]).under(mpi);
-    let mut shell = Kind::Python.start(sh.beside("session.py").library(library));
+    let mut prompt = Kind::Python.start(sh.beside("session.py").library(library));
     // In one line: without the library nothing can be typed after a spawn.
-    shell.type_on(
+    prompt.type_on(
         "import os, time; from session import *; spawn(); ask(); spawn(); ask(); report('there')",
     );
     assert!(
-        shell.reported("there", 1),
+        prompt.reported("there", 1),
         "{}\n{}",
         mpi.name,
-        shell.screen()
+        prompt.screen()
     );
-    let pid = shell.fact("spawned").and_then(|pid| pid.parse().ok());
-    (Desk::at(Kind::Python, shell), pid.expect("it is a number"))
+    let pid = prompt.fact("spawned").and_then(|pid| pid.parse().ok());
+    (Desk::at(Kind::Python, prompt), pid.expect("it is a number"))
 }
 
 /// What is left of it, but for the processes that don't count: those that it would take 2 s to end are waited for.
 fn left(desk: &mut Desk, but: Option<i32>) -> Vec<Process> {
     let since = Instant::now();
     loop {
-        let mut all = desk.shell.session().others();
+        let mut all = desk.prompt.session().others();
         all.retain(|process| Some(process.pid) != but && process.command != "sleep 60");
         if all.is_empty() || since.elapsed() > SOON {
             return all;
@@ -303,7 +303,7 @@ fn kill(pid: i32) {
 }
 
 #[test]
-fn everything_ends_within_2_s_of_a_shell_that_is_killed() {
+fn everything_ends_within_2_s_of_a_session_that_is_killed() {
     side_by_side(&HYDRAS, |mpi| {
         let (mut desk, pid) = open_under_sh(mpi, true);
         kill(pid);
@@ -314,23 +314,23 @@ fn everything_ends_within_2_s_of_a_shell_that_is_killed() {
 
 /// Whoever is forked inherits libmpi's connection to its process manager, and keeps it open.
 #[test]
-fn everything_ends_within_2_s_of_a_shell_whose_own_child_holds_its_connections() {
+fn everything_ends_within_2_s_of_a_session_whose_own_child_holds_its_connections() {
     side_by_side(&HYDRAS, |mpi| {
         let (mut desk, pid) = open_under_sh(mpi, true);
         let fork = "held = os.fork() or (time.sleep(60), os._exit(0)); report('held', held)";
         desk.act(fork, "held", 1);
-        let held = desk.shell.fact("held").and_then(|pid| pid.parse().ok());
+        let held = desk.prompt.fact("held").and_then(|pid| pid.parse().ok());
         kill(pid);
         let left = left(&mut desk, held);
         assert!(left.is_empty(), "{}: {left:?}", mpi.name);
-        let lives = |pid: i32| desk.shell.session().others().iter().any(|p| p.pid == pid);
+        let lives = |pid: i32| desk.prompt.session().others().iter().any(|p| p.pid == pid);
         assert!(held.is_some_and(lives), "{}: who holds it lives", mpi.name);
     });
 }
 
 /// MPICH's mpiexec minds the end of its connection, Intel's does not.
 #[test]
-fn without_the_library_intel_mpi_leaves_what_a_killed_shell_spawned() {
+fn without_the_library_intel_mpi_leaves_what_a_killed_session_spawned() {
     side_by_side(&[INTEL_MPI], |mpi| {
         let (mut desk, pid) = open_under_sh(mpi, false);
         kill(pid);

@@ -1,4 +1,4 @@
-//! What becomes of a shell, and of what it spawned, at Ctrl-C, Ctrl-Z, `fg`, a crash, a kill, an `exit`.
+//! What becomes of an interactive session, and of its children, at Ctrl-C, Ctrl-Z, `fg`, a crash, a kill, an `exit`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -25,26 +25,26 @@ const TIMES: usize = 3;
 
 /// Someone spawns, presses Ctrl-C while a cell runs, uses the children; the same twice more; and leaves.
 fn interrupt_and_ask(kind: Kind, program: Program) -> Report {
-    let mut shell = kind.start(program);
+    let mut prompt = kind.start(program);
     if !matches!(kind, Kind::C) {
-        shell.type_line(kind.words());
-        shell.type_on(&kind.say("spawn"));
+        prompt.type_line(kind.words());
+        prompt.type_on(&kind.say("spawn"));
     }
-    shell.reported("spawned", 1);
+    prompt.reported("spawned", 1);
     for time in 1..=TIMES {
-        shell.type_on(&kind.say("work"));
-        shell.reported("working", time);
-        shell.session().key(CTRL_C);
-        shell.reported("interrupted", time);
-        shell.type_on(&kind.say("ask"));
-        shell.reported("answered", time);
+        prompt.type_on(&kind.say("work"));
+        prompt.reported("working", time);
+        prompt.session().key(CTRL_C);
+        prompt.reported("interrupted", time);
+        prompt.type_on(&kind.say("ask"));
+        prompt.reported("answered", time);
     }
     if matches!(kind, Kind::C) {
-        return shell.leave_by("leave");
+        return prompt.leave_by("leave");
     }
-    shell.type_on(&kind.say("leave"));
-    shell.reported("leaving", 1);
-    shell.leave_by(kind.way_out(true))
+    prompt.type_on(&kind.say("leave"));
+    prompt.reported("leaving", 1);
+    prompt.leave_by(kind.way_out(true))
 }
 
 /// How many answers a story has: before Ctrl-C, after each, and after a rest, as a launcher may be slower than one
@@ -57,32 +57,32 @@ fn interrupt_a_story(kind: Kind, program: Program) -> Report {
         Kind::C => program.arg("story"),
         _ => program,
     };
-    let mut shell = kind.start(program);
+    let mut prompt = kind.start(program);
     if !matches!(kind, Kind::C) {
-        shell.type_on(&format!(
+        prompt.type_on(&format!(
             "{}; story(); {}",
             kind.words(),
             kind.way_out(true)
         ));
     }
-    shell.reported("working", 1);
-    shell.session().key(CTRL_C);
+    prompt.reported("working", 1);
+    prompt.session().key(CTRL_C);
     for time in 2..=TIMES {
         // After a question that has no answer in 5 s it may not come to more work.
-        shell.reported_within(Duration::from_secs(7), "working", time);
+        prompt.reported_within(Duration::from_secs(7), "working", time);
         // A launcher that is slow to run would take two for one.
         thread::sleep(Duration::from_millis(300));
-        shell.session().key(CTRL_C);
+        prompt.session().key(CTRL_C);
     }
-    shell.finish()
+    prompt.finish()
 }
 
-/// The shell heard Ctrl-C each time, the children answered so often; then all ended in good order.
+/// The session heard Ctrl-C each time, the children answered so often; then all ended in good order.
 #[track_caller]
 fn check_interrupted(report: &Report, answers: usize) {
     report.check(
         report.count("interrupted") == TIMES,
-        "the shell is interrupted each time",
+        "the session is interrupted each time",
     );
     report.check(
         report.count("answered") == answers && report.count("unanswered") == 0,
@@ -108,8 +108,8 @@ fn ctrl_c_spares_what_was_spawned(kind: Kind) {
     });
 }
 
-/// What Ctrl-C does without the library: MPICH kills the shell. Intel MPI passes it on, to children that don't expect
-/// it and to the shell for a second time; soon the shell is killed too, unless it does nothing more. Open MPI's
+/// What Ctrl-C does without the library: MPICH kills the session. Intel MPI passes it on, to children that don't expect
+/// it and to the session for a second time; soon the session is killed, too, unless it does nothing more. Open MPI's
 /// launcher says so at the second, and kills the children at the third; version 4's has a session of its own.
 fn ctrl_c_without(kind: Kind) {
     if !kind.is_here() {
@@ -129,7 +129,7 @@ fn ctrl_c_without(kind: Kind) {
             report.check(
                 report.signal() == Some(libc::SIGKILL)
                     || mpi.name == INTEL_MPI.name && report.status.is_none(),
-                "the shell is killed, or sits there with no children",
+                "the session is killed, or sits there with no children",
             );
         }
         report.check(
@@ -159,7 +159,7 @@ tests! {
 
 // --- who lives and who goes ---
 
-/// What happens to a shell whose child works on.
+/// What happens to an application whose child works on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Event {
     CtrlC,
@@ -178,7 +178,7 @@ enum Event {
 
 use Event::*;
 
-/// What happens to one shell, one after the other, and how README calls it.
+/// What happens to one application, one after the other, and how README calls it.
 const STORIES: [&[(Event, &str)]; 9] = [
     &[
         (CtrlC, "Ctrl-C"),
@@ -190,53 +190,53 @@ const STORIES: [&[(Event, &str)]; 9] = [
     &[(ChildCrashes, "the child crashes")],
     &[(ChildAborts, "the child calls MPI_Abort")],
     &[(TerminalClosed, "the terminal is closed")],
-    &[(Term, "`kill -TERM` of the shell")],
-    &[(Kill, "`kill -KILL` of the shell")],
-    &[(Exit, "the shell's `exit`")],
+    &[(Term, "`kill -TERM` of the application")],
+    &[(Kill, "`kill -KILL` of the application")],
+    &[(Exit, "the application's `exit`")],
 ];
 
 /// How the program is run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Run {
     Bare,
-    /// With the library, which sees that it is no shell.
-    NoShell,
+    /// With the library, which sees that it is not interactive.
+    Application,
     /// With the library, and SPAWNFIX_INTERACTIVE=1.
-    Shell,
+    Session,
 }
 
-const RUNS: [Run; 3] = [Run::Bare, Run::NoShell, Run::Shell];
+const RUNS: [Run; 3] = [Run::Bare, Run::Application, Run::Session];
 
 /// Who lives after an event.
 fn who_should(mpi: Mpi, event: Event, run: Run) -> &'static str {
     let intel = mpi.name == INTEL_MPI.name;
-    let shell = run == Run::Shell;
+    let session = run == Run::Session;
     if mpi.product == OPEN_MPI.product {
         // Version 4's launcher has a session of its own.
-        let apart = shell || mpi.name == OPEN_MPI_4.name;
+        let apart = session || mpi.name == OPEN_MPI_4.name;
         return match event {
             CtrlC | SecondCtrlC | Fg => ALL,
             ThirdCtrlC if apart => ALL,
-            ThirdCtrlC => "shell",
-            CtrlZ if apart => "shell (stopped), launcher, child",
-            CtrlZ => "shell (stopped), launcher, child (stopped)",
-            ChildCrashes | ChildAborts if mpi.name == OPEN_MPI_4.name => "shell, launcher",
+            ThirdCtrlC => "application",
+            CtrlZ if apart => "application (stopped), launcher, child",
+            CtrlZ => "application (stopped), launcher, child (stopped)",
+            ChildCrashes | ChildAborts if mpi.name == OPEN_MPI_4.name => "application, launcher",
             _ => NOBODY,
         };
     }
     match event {
-        CtrlC | SecondCtrlC | ThirdCtrlC if shell => ALL,
+        CtrlC | SecondCtrlC | ThirdCtrlC if session => ALL,
         CtrlC | SecondCtrlC | ThirdCtrlC => NOBODY,
-        CtrlZ if shell => "shell (stopped), launcher, child",
-        CtrlZ if intel => "shell (stopped), launcher, child (stopped)",
-        CtrlZ => "shell (stopped), launcher (stopped), child",
+        CtrlZ if session => "application (stopped), launcher, child",
+        CtrlZ if intel => "application (stopped), launcher, child (stopped)",
+        CtrlZ => "application (stopped), launcher (stopped), child",
         Fg => ALL,
         // Its mpiexec does not mind.
-        ChildAborts if mpi.name == MPICH_4_1_3.name => "shell, launcher",
-        ChildCrashes | ChildAborts if shell => "shell",
+        ChildAborts if mpi.name == MPICH_4_1_3.name => "application, launcher",
+        ChildCrashes | ChildAborts if session => "application",
         Term | Kill if intel && run == Run::Bare => LEFT,
         CtrlBackslash | ChildCrashes | ChildAborts | TerminalClosed | Term | Kill => NOBODY,
-        // There the shell waits for its child in MPI_Finalize.
+        // There the application waits for its child in MPI_Finalize.
         Exit if intel => ALL,
         Exit => LEFT,
     }
@@ -245,7 +245,7 @@ fn who_should(mpi: Mpi, event: Event, run: Run) -> &'static str {
 /// Lets these happen, and tells who lives after each. Nothing is typed while there is a launcher that may take it.
 fn happen(mpi: Mpi, run: Run, events: &[(Event, &str)]) -> Vec<String> {
     let mut bash = BashSession::start(mpi, "", |bash| {
-        let interactive = if run == Run::Shell { "1" } else { "auto" };
+        let interactive = if run == Run::Session { "1" } else { "auto" };
         bash.library(run != Run::Bare)
             .env("SPAWNFIX_INTERACTIVE", interactive)
     });
@@ -288,12 +288,12 @@ fn happen(mpi: Mpi, run: Run, events: &[(Event, &str)]) -> Vec<String> {
 /// How README says who lives.
 fn in_words(event: Event, who: &str) -> String {
     match who {
-        ALL if event == Exit => "the shell waits for the child".to_owned(),
+        ALL if event == Exit => "the application waits for the child".to_owned(),
         ALL => "all live".to_owned(),
         NOBODY => "all end".to_owned(),
         LEFT => "mpiexec and child are left".to_owned(),
-        "shell" if event == ThirdCtrlC => "the child is killed".to_owned(),
-        "shell" | "shell, launcher" => "the shell lives".to_owned(),
+        "application" if event == ThirdCtrlC => "the child is killed".to_owned(),
+        "application" | "application, launcher" => "the application lives".to_owned(),
         _ if who.contains(STOPPED) => {
             let stopped = who.split(", ").filter_map(|one| one.strip_suffix(STOPPED));
             let stopped: Vec<_> = stopped.collect();
@@ -333,8 +333,8 @@ fn table(seen: &[(Mpi, Vec<Vec<String>>)]) -> String {
             table += &match (RUNS[run], shown(runs).len()) {
                 (Run::Bare, 1) => format!(" {name}, however it is run |"),
                 (Run::Bare, _) => format!(" {name} |"),
-                (Run::NoShell, _) => " with spawnfix |".to_owned(),
-                (Run::Shell, _) => " in a shell |".to_owned(),
+                (Run::Application, _) => " with spawnfix |".to_owned(),
+                (Run::Session, _) => " in a session |".to_owned(),
             };
         }
     }

@@ -89,7 +89,9 @@ fn without_the_library_an_interrupt_after_a_spawn_kills_the_kernel() {
         report.check(steps(&report, "spawn") == ["ok"], "it spawns");
         let interrupts = steps(&report, "interrupt");
         report.check(
-            interrupts.iter().any(|came| ["dead", "unanswered"].contains(came))
+            interrupts
+                .iter()
+                .any(|came| ["dead", "unanswered"].contains(came))
                 || report.count("unanswered") > 0,
             "an interrupt kills the kernel, or its children, or the kernel does not come back",
         );

@@ -446,18 +446,18 @@ fn mpi4py_raises_mpi_exception() {
 /// At IPython's prompt: two attempts, and after each a line that an IPython answers with its process id.
 fn at_the_prompt(mpi: Mpi, launcher: Launcher, library: bool) -> Report {
     let program = ipython::program(mpi).unlogged().library(library);
-    let mut shell = IPython::start(launcher.found_by(program, mpi));
-    shell.type_line("import os, sys; from mpi4py import MPI");
+    let mut prompt = IPython::start(launcher.found_by(program, mpi));
+    prompt.type_line("import os, sys; from mpi4py import MPI");
     for nth in ["first", "second"] {
-        shell.type_line(r#"MPI.COMM_SELF.Spawn(sys.executable, ["-c", "pass"])"#);
-        shell.type_line(&format!(r#"print("the {nth}:", os.getpid())"#));
+        prompt.type_line(r#"MPI.COMM_SELF.Spawn(sys.executable, ["-c", "pass"])"#);
+        prompt.type_line(&format!(r#"print("the {nth}:", os.getpid())"#));
         if !library {
-            shell.session().has_seconds(1);
+            prompt.session().has_seconds(1);
             break;
         }
-        shell.printed(&format!("the {nth}: "));
+        prompt.printed(&format!("the {nth}: "));
     }
-    shell.leave()
+    prompt.leave()
 }
 
 #[test]
@@ -617,13 +617,15 @@ fn ten_programs_that_fail_one_after_the_other_leave_no_process_behind() {
     let mpis = that_are_here(&HYDRAS);
     let launchers = [MISSING, EXITS_3];
     at_once(&pairs(&mpis, &launchers), |&(mpi, launcher)| {
-        let shell = Program::new("/bin/sh")
+        let prompt = Program::new("/bin/sh")
             .args([
                 "-c",
                 "for n in 1 2 3 4 5 6 7 8 9 10; do \"$0\" || exit; done",
             ])
             .arg(mpi.compile("attempts.c"));
-        let report = launcher.found_by(shell.library(true).unlogged(), mpi).run();
+        let report = launcher
+            .found_by(prompt.library(true).unlogged(), mpi)
+            .run();
         report.check_ended_well();
         let attempts = reports(&report, "attempt");
         let mut programs: Vec<_> = attempts.iter().map(|(pid, _)| *pid).collect();

@@ -15,7 +15,7 @@ fn lost(mpi: Mpi, args: &[&str]) -> Program {
         .under(mpi)
 }
 
-fn shell(program: Program, is_one: bool) -> Program {
+fn interactive(program: Program, is_one: bool) -> Program {
     program.env("SPAWNFIX_INTERACTIVE", if is_one { "1" } else { "0" })
 }
 
@@ -53,11 +53,13 @@ fn a_worker_that_never_comes(mpi: Mpi) {
         return;
     }
     // Intel MPI ends a program, and is to, one of whose processes exits with another status than 0.
-    for (is_shell, args) in [
+    for (is_session, args) in [
         (false, &["universe", "1", "/bin/true"][..]),
         (true, &["multiple", "2", "/bin/false"]),
     ] {
-        let mut session = shell(lost(mpi, args), is_shell).library(true).start();
+        let mut session = interactive(lost(mpi, args), is_session)
+            .library(true)
+            .start();
         session.reported("spawning");
         session.line("typed");
         check_cured(&session.finish());
@@ -82,7 +84,7 @@ fn workers_that_come_late_are_waited_for() {
         let child = mpi.compile("lost_children.c");
         let late = format!("/bin/sleep 5; exec {}", child.display());
         let args = ["2", "/bin/sh", "-c", &late];
-        let mut session = shell(lost(mpi, &args), true).library(true).start();
+        let mut session = interactive(lost(mpi, &args), true).library(true).start();
         session.line("typed");
         let report = session.finish();
         report.check(
@@ -134,16 +136,16 @@ fn without_the_library_it_waits_for_ever() {
 
 /// At IPython's prompt: a worker that lacks a module, then a line that an IPython answers.
 fn at_the_prompt(mpi: Mpi, library: bool) -> Report {
-    let mut shell = IPython::start(ipython::program(mpi).library(library));
-    shell.type_line("import os, sys; from mpi4py import MPI");
-    shell.type_line(r#"MPI.COMM_SELF.Spawn(sys.executable, ["-c", "import no_such_module"])"#);
-    shell.type_line(r#"print("the answer:", os.getpid())"#);
+    let mut prompt = IPython::start(ipython::program(mpi).library(library));
+    prompt.type_line("import os, sys; from mpi4py import MPI");
+    prompt.type_line(r#"MPI.COMM_SELF.Spawn(sys.executable, ["-c", "import no_such_module"])"#);
+    prompt.type_line(r#"print("the answer:", os.getpid())"#);
     if library {
-        shell.printed("the answer: ");
+        prompt.printed("the answer: ");
     } else {
-        shell.session().has_seconds(5);
+        prompt.session().has_seconds(5);
     }
-    shell.leave()
+    prompt.leave()
 }
 
 #[test]

@@ -190,10 +190,7 @@ tests! {
     a_second_user_who_connects_and_stays_silent_is_without_effect("silent", 1);
     a_second_user_without_the_key_is_without_effect("no key", 1000);
     a_second_user_with_a_wrong_key_is_without_effect("wrong key", 1000);
-    a_second_user_with_half_a_key_10_000_times_is_without_effect("half a key", 10_000);
     a_second_user_who_sends_garbage_is_without_effect("garbage", 210);
-    a_second_user_with_10_000_connections_is_without_effect("crowd", 10_000);
-    a_second_user_who_connects_again_and_again_is_without_effect("flood", 200);
 }
 
 #[test]

@@ -29,35 +29,35 @@ fn printed(report: &Report) -> usize {
 
 /// Someone spawns a child, types on, and later wants something of the child.
 fn spawn_and_type_on(program: Program) -> (Vec<String>, Report) {
-    let mut shell = IPython::start(program);
-    shell.type_line("import sys; from mpi4py import MPI");
-    shell.type_line(CHILD);
-    shell.type_line(SPAWN);
+    let mut prompt = IPython::start(program);
+    prompt.type_line("import sys; from mpi4py import MPI");
+    prompt.type_line(CHILD);
+    prompt.type_line(SPAWN);
     for (line, _) in lines() {
-        shell.type_line(&line);
+        prompt.type_line(&line);
     }
-    shell.type_line(r#"team.Barrier(); print("an" + "swered")"#);
-    shell.report_cells();
-    let typed = shell.typed();
-    (typed, shell.leave())
+    prompt.type_line(r#"team.Barrier(); print("an" + "swered")"#);
+    prompt.report_cells();
+    let typed = prompt.typed();
+    (typed, prompt.leave())
 }
 
 /// A pool of workers, which a thread of its own spawns while someone types on at once.
 fn pool_and_type_on(program: Program) -> (Vec<String>, Report) {
-    let mut shell = IPython::start(program);
-    shell.type_line("from mpi4py.futures import MPIPoolExecutor");
-    shell.type_on("pool = MPIPoolExecutor(2); job = pool.submit(pow, 7, 3)");
+    let mut prompt = IPython::start(program);
+    prompt.type_line("from mpi4py.futures import MPIPoolExecutor");
+    prompt.type_on("pool = MPIPoolExecutor(2); job = pool.submit(pow, 7, 3)");
     for (line, _) in lines() {
-        shell.type_on(&line);
+        prompt.type_on(&line);
     }
-    shell.type_on(r#"print("an" + "swered", job.result())"#);
-    shell.printed("answered 343");
-    shell.report_cells();
-    let typed = shell.typed();
-    (typed, shell.leave())
+    prompt.type_on(r#"print("an" + "swered", job.result())"#);
+    prompt.printed("answered 343");
+    prompt.report_cells();
+    let typed = prompt.typed();
+    (typed, prompt.leave())
 }
 
-/// Each line that was typed was read to the last key, once, and evaluated once; the shell was left by `exit`.
+/// Each line that was typed was read to the last key, once, and evaluated once; the session was left by `exit`.
 #[track_caller]
 fn check_lived((typed, report): (Vec<String>, Report), answer: &str) {
     report.check_ended_well();

@@ -1,4 +1,4 @@
-//! Someone who sits at tests/apps/session.c, which was started from bash, as job control takes a shell that has it.
+//! Someone who sits at tests/apps/session.c, which was started from a bash with job control.
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -14,7 +14,7 @@ pub const CTRL_Z: u8 = 26;
 pub const CTRL_BACKSLASH: u8 = 28;
 
 /// What [`BashSession::who`] says.
-pub const ALL: &str = "shell, launcher, child";
+pub const ALL: &str = "application, launcher, child";
 pub const LEFT: &str = "launcher, child";
 pub const NOBODY: &str = "nobody";
 pub const STOPPED: &str = " (stopped)";
@@ -111,7 +111,7 @@ impl BashSession {
 
     /// The program's process.
     pub fn program(&self) -> Option<i32> {
-        self.find(|process| part(process) == Some(Part::Shell))
+        self.find(|process| part(process) == Some(Part::Application))
     }
 
     /// The process that libmpi launched: the agent.
@@ -138,11 +138,11 @@ impl BashSession {
         unsafe { libc::kill(pid, signal) };
     }
 
-    /// Who lives: `shell, launcher, child`, or those of them that do, each `(stopped)` if it is.
+    /// Who lives: `application, launcher, child`, or those of them that do, each `(stopped)` if it is.
     pub fn who(&self) -> String {
         let all = self.session.others();
         let named = [
-            (Part::Shell, "shell"),
+            (Part::Application, "application"),
             (Part::Launcher, "launcher"),
             (Part::Child, "child"),
         ];
@@ -186,7 +186,7 @@ impl BashSession {
 /// Which part of the play a process has.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Part {
-    Shell,
+    Application,
     /// mpiexec, its proxies and the bridge; prte.
     Launcher,
     Child,
@@ -199,7 +199,7 @@ fn part(process: &Process) -> Option<Part> {
     if command.ends_with("/session child") {
         Some(Part::Child)
     } else if command.ends_with("/session") {
-        Some(Part::Shell)
+        Some(Part::Application)
     } else if command.starts_with("spawnfix --agent") {
         Some(Part::Agent)
     } else if ["mpiexec", "hydra_", "spawnfix --bridge", "prte", "orted"]

@@ -17,7 +17,7 @@ const LEAVING: Duration = Duration::from_secs(30);
 /// The same without the library, where one that has lost its input won't read `exit`.
 const LEAVING_WITHOUT: Duration = Duration::from_secs(12);
 /// What the prompt asks for the cursor's place (DSR, ECMA-48), and the answer that it is at the top left. The answer is
-/// input like any key: what reads the terminal in the shell's place takes it as well.
+/// input like any key: what reads the terminal in its place takes it as well.
 const WHERE_IS_THE_CURSOR: &[u8] = b"\x1b[6n";
 const HERE: &[u8] = b"\x1b[1;1R";
 
@@ -92,9 +92,9 @@ impl Kind {
         match self {
             Kind::IPython | Kind::SimplePrompt => IPython::start(program),
             Kind::Python | Kind::R => {
-                let mut shell = IPython::at(program.start());
-                shell.printed("> ");
-                shell
+                let mut prompt = IPython::at(program.start());
+                prompt.printed("> ");
+                prompt
             }
             Kind::C => IPython::at(program.start()),
         }
@@ -131,13 +131,13 @@ pub struct IPython {
 impl IPython {
     /// Starts it and waits for its first prompt.
     pub fn start(program: Program) -> Self {
-        let mut shell = Self::at(program.start());
-        let limit = shell.session.deadline;
-        shell.wait(limit, |shell| shell.prompt() == 1);
-        shell
+        let mut prompt = Self::at(program.start());
+        let limit = prompt.session.deadline;
+        prompt.wait(limit, |prompt| prompt.cell() == 1);
+        prompt
     }
 
-    /// Types at a shell, whatever shell it is, as at an IPython.
+    /// Types at a prompt, whosever it is, as at an IPython.
     pub fn at(session: Session) -> Self {
         Self {
             session,
@@ -156,7 +156,7 @@ impl IPython {
     }
 
     /// The number of its latest prompt.
-    pub fn prompt(&self) -> usize {
+    pub fn cell(&self) -> usize {
         let screen = self.screen();
         let numbers = screen
             .split("In [")
@@ -211,14 +211,16 @@ impl IPython {
 
     /// Types a line, and waits for the next prompt, as long as people do. False: it did not come.
     pub fn type_line(&mut self, line: &str) -> bool {
-        let before = self.prompt();
+        let before = self.cell();
         self.type_on(line);
-        self.wait(Instant::now() + PROMPT, |shell| shell.prompt() > before)
+        self.wait(Instant::now() + PROMPT, |prompt| prompt.cell() > before)
     }
 
     /// Waits until it printed this. False: it ended, or the deadline passed.
     pub fn printed(&mut self, text: &str) -> bool {
-        self.wait(self.session.deadline, |shell| shell.screen().contains(text))
+        self.wait(self.session.deadline, |prompt| {
+            prompt.screen().contains(text)
+        })
     }
 
     /// Asks it to report, as the fact `In`, each cell that it read.
@@ -254,7 +256,9 @@ impl IPython {
 
     /// The same, for so long.
     pub fn reported_within(&mut self, limit: Duration, name: &str, times: usize) -> bool {
-        self.wait(Instant::now() + limit, |shell| shell.reports(name) >= times)
+        self.wait(Instant::now() + limit, |prompt| {
+            prompt.reports(name) >= times
+        })
     }
 
     /// Waits until the log says this so often. False: it ended, or that did not come in time.

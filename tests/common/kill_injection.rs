@@ -1,7 +1,7 @@
 //! mpiexec is killed, at every step of a spawn. Whatever comes, the terminal and what was typed on it are
 //! as they were, there is no second copy, and no process is left.
 //!
-//! The spawn works, or it is an MPI error and a message, or a program that is no shell ends by MPI's own rule, as it
+//! The spawn works, or it is an MPI error and a message, or an application that is not interactive ends by MPI's own rule, as it
 //! does without the library. Beyond anybody's help is libmpi itself: for the moment in which it and the first child
 //! make each other's acquaintance, it may crash or wait for ever if that child is gone, and it waits for ever to be
 //! called by what was killed before it could call. Without the library the program is killed at any moment, or hangs:
@@ -44,7 +44,7 @@ pub struct Case {
     mpi: Mpi,
     library: bool,
     /// SPAWNFIX_INTERACTIVE.
-    shell: bool,
+    interactive: bool,
     when: When,
 }
 
@@ -128,7 +128,10 @@ impl Case {
         let mut session = program
             .under(self.mpi)
             .library(self.library)
-            .env("SPAWNFIX_INTERACTIVE", if self.shell { "1" } else { "0" })
+            .env(
+                "SPAWNFIX_INTERACTIVE",
+                if self.interactive { "1" } else { "0" },
+            )
             .env("SPAWNFIX_LOG", "trace")
             .deadline(60)
             .start();
@@ -141,7 +144,7 @@ impl Case {
         let returned = reported(&mut session, patience, &["heard", "ended"]);
         let hung = killed && !returned;
         if killed && !hung {
-            let rule = if self.shell { RULE / 4 } else { RULE };
+            let rule = if self.interactive { RULE / 4 } else { RULE };
             reported(&mut session, rule, &["ended"]);
         }
         if let (true, Some(program)) = (hung, program) {
@@ -295,7 +298,7 @@ fn wrong(case: &Case, outcome: &Outcome) -> Option<String> {
         End::Error if told(report) => None,
         End::Error => Some("an MPI error without a message".to_owned()),
         // MPI's own rule: who aborts, aborts all.
-        End::Signal(libc::SIGKILL) if !case.shell => None,
+        End::Signal(libc::SIGKILL) if !case.interactive => None,
         // libmpi and the first child were about to know each other.
         End::Signal(_) | End::Exit(_) | End::Waited if answered(report) => None,
         _ => Some(end.to_string()),
@@ -389,18 +392,18 @@ fn every(step: usize) -> impl Iterator<Item = When> {
     times.map(When::After)
 }
 
-/// A program, and a shell, whose mpiexec is killed at these times; and without the library.
+/// A program, and a session, whose mpiexec is killed at these times; and without the library.
 pub fn killed(mpi: Mpi, bare: &[When], cured: &[When]) -> Vec<String> {
     let mut all = Vec::new();
-    for (how, library, shell) in [
+    for (how, library, interactive) in [
         ("without the library", false, false),
-        ("in a program", true, false),
-        ("in a shell", true, true),
+        ("in an application", true, false),
+        ("in a session", true, true),
     ] {
         let case = |when: &When| Case {
             mpi,
             library,
-            shell,
+            interactive,
             when: *when,
         };
         let times = if library { cured } else { bare };
@@ -449,7 +452,7 @@ pub fn killed_after_each_message(mpi: Mpi) -> Vec<String> {
     let whole = Case {
         mpi,
         library: true,
-        shell: false,
+        interactive: false,
         when: When::Never,
     };
     let report = whole.run().report;

@@ -175,7 +175,7 @@ impl Case {
         self
     }
 
-    /// A process of a job that fails ends the job, and in what is no shell the program: who aborts, aborts all.
+    /// A process of a job that fails ends the job, and in what is not interactive the program: who aborts, aborts all.
     fn may_end(&self, outcome: &Outcome) -> Option<&'static str> {
         let lasts = |fault: &String| {
             ["signal=KILL", "EIO", "EPIPE"]

@@ -4,8 +4,8 @@
 //! Open MPI; all but the processor is this machine's kernel.
 //!
 //! What qemu-user does to a process shows in two places. Its /proc/PID/cmdline is qemu's own, with the program's behind
-//! it, so nobody but the process itself sees what command it is: the agent takes no program for a shell there, and a
-//! test of a shell says SPAWNFIX_INTERACTIVE=1. And everything takes ten times as long.
+//! it, so nobody but the process itself sees what command it is: the agent takes no application for a session there, and a
+//! test of a session says SPAWNFIX_INTERACTIVE=1. And everything takes ten times as long.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -222,32 +222,32 @@ fn prompt(library: bool) -> IPython {
         .args(["python3", "-q"])
         .beside("session.py")
         .env("SPAWNFIX_INTERACTIVE", "1");
-    let mut shell = Kind::Python.start(program);
-    shell.type_on(Kind::Python.words());
-    shell
+    let mut prompt = Kind::Python.start(program);
+    prompt.type_on(Kind::Python.words());
+    prompt
 }
 
 #[test]
 #[ignore = "emulates another processor: make test-aarch64"]
-fn a_child_crashes_and_the_shell_spawns_again() {
-    let mut shell = prompt(true);
+fn a_child_crashes_and_the_session_spawns_again() {
+    let mut prompt = prompt(true);
     let mut spawns = 0;
     for how in ["segv", "abort", "exit", "leave"] {
         spawns += 1;
-        shell.type_on("spawn()");
-        shell.reported_within(LIMIT, "spawned", spawns);
-        shell.type_on("ask()");
-        shell.reported_within(LIMIT, "answered", spawns);
+        prompt.type_on("spawn()");
+        prompt.reported_within(LIMIT, "spawned", spawns);
+        prompt.type_on("ask()");
+        prompt.reported_within(LIMIT, "answered", spawns);
         if how == "leave" {
-            shell.type_on("leave()");
-            shell.reported_within(LIMIT, "leaving", 1);
+            prompt.type_on("leave()");
+            prompt.reported_within(LIMIT, "leaving", 1);
         } else {
-            shell.type_on(&format!("crash('{how}')"));
-            shell.reported_within(LIMIT, "crashed", spawns);
-            shell.logged_within(LIMIT, "this session goes on", spawns);
+            prompt.type_on(&format!("crash('{how}')"));
+            prompt.reported_within(LIMIT, "crashed", spawns);
+            prompt.logged_within(LIMIT, "this session goes on", spawns);
         }
     }
-    let report = shell.leave_by(Kind::Python.way_out(true));
+    let report = prompt.leave_by(Kind::Python.way_out(true));
     report.check(
         report.count("spawned") == 4 && report.count("answered") == 4,
         "each spawn succeeds, and each child answers",
@@ -266,16 +266,16 @@ fn a_child_crashes_and_the_shell_spawns_again() {
 
 #[test]
 #[ignore = "emulates another processor: make test-aarch64"]
-fn without_the_library_a_crash_kills_the_shell() {
-    let mut shell = prompt(false);
+fn without_the_library_a_crash_kills_the_session() {
+    let mut prompt = prompt(false);
     // In one line: once there is a launcher nothing that is typed is safe.
-    shell.type_on("spawn(); ask(); crash('segv'); time.sleep(60); report('lived')");
-    shell.reported_within(LIMIT * 2, "lived", 1);
-    let report = shell.finish();
+    prompt.type_on("spawn(); ask(); crash('segv'); time.sleep(60); report('lived')");
+    prompt.reported_within(LIMIT * 2, "lived", 1);
+    let report = prompt.finish();
     report.check(report.count("answered") == 1, "the child answers");
     report.check(
         report.signal() == Some(libc::SIGKILL) && report.count("lived") == 0,
-        "the shell is killed",
+        "the session is killed",
     );
 }
 

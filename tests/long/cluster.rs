@@ -195,7 +195,7 @@ fn hosts(mpi: Mpi, how: How, preloaded: Preloaded) -> Program {
         .under(mpi)
 }
 
-/// As a shell, at which someone sits.
+/// As an interactive session, at which someone sits.
 fn interactive(program: Program) -> Program {
     program.env("SPAWNFIX_INTERACTIVE", "1")
 }
@@ -360,7 +360,7 @@ fn more_children_than_slots_are_started_where_mpiexec_itself_can_start_them() {
     }
 }
 
-/// Children that have gone end nobody, unless mpiexec fails of it; then what is no shell ends, as with `mpiexec -n 1`.
+/// Children that have gone end nobody, unless mpiexec fails of it; then what is not interactive ends, as with `mpiexec -n 1`.
 #[test]
 #[ignore = "make test-cluster runs it"]
 fn a_program_reads_on_when_its_children_on_other_hosts_have_gone() {
@@ -382,9 +382,9 @@ fn a_program_reads_on_when_its_children_on_other_hosts_have_gone() {
             session.key(CTRL_D);
             session.finish()
         };
-        let shell = wait(interactive(early(How::Listed, Preloaded::Half)));
-        check_spawned(&shell, "login", &["n1", "n2"]);
-        check_ended(&shell, mpi);
+        let session = wait(interactive(early(How::Listed, Preloaded::Half)));
+        check_spawned(&session, "login", &["n1", "n2"]);
+        check_ended(&session, mpi);
         let program = wait(early(How::Listed, Preloaded::Half));
         check_spawned(&program, "login", &["n1", "n2"]);
         if loses_track(mpi) {
@@ -430,10 +430,10 @@ fn without_the_program_on_the_first_host_a_spawn_is_an_error_that_names_it() {
 
 #[test]
 #[ignore = "make test-cluster runs it"]
-fn a_shell_lives_on_and_spawns_again_when_its_children_crash_on_other_hosts() {
+fn a_session_lives_on_and_spawns_again_when_its_children_crash_on_other_hosts() {
     side_by_side(&MPICHS, |mpi| {
-        let shell = interactive(hosts(mpi, How::Listed, Preloaded::Half));
-        let report = type_along(shell.args(["children", "2", "times", "3", "crash"]));
+        let session = interactive(hosts(mpi, How::Listed, Preloaded::Half));
+        let report = type_along(session.args(["children", "2", "times", "3", "crash"]));
         check_spawned(&report, "login", &["n1", "n2"]);
         report.check(report.fact("crashed").is_some(), "they crash");
         report.check(report.count("spawned") == 3, "it spawns again");
@@ -470,7 +470,7 @@ fn a_program_that_is_killed_leaves_nothing_on_other_hosts() {
 /// How often a program spawns in a row, each time two children on two hosts.
 const ROUNDS: usize = 25;
 
-/// Spawns again and again, with someone who types a line each time. A shell has a job for each spawn, any other program
+/// Spawns again and again, with someone who types a line each time. A session has a job for each spawn, any other application
 /// one for all.
 #[test]
 #[ignore = "make test-cluster runs it"]

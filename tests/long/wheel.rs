@@ -180,16 +180,16 @@ fn someone_types(root: &str, venv: &str, words: &[&str]) -> Report {
     let script = "exec unshare \"${@/#@/$PWD}\"";
     let program = Program::new("bash").args(["-c", script, "bash"]);
     let program = program.args(arguments).beside("session.py");
-    let mut shell = IPython::at(program.start());
-    shell.printed(">>> ");
-    shell.type_line("import os; from session import *");
-    shell.type_line("spawn(); ask()");
-    shell.reported("answered", 1);
+    let mut prompt = IPython::at(program.start());
+    prompt.printed(">>> ");
+    prompt.type_line("import os; from session import *");
+    prompt.type_line("spawn(); ask()");
+    prompt.reported("answered", 1);
     for line in 1..=LINES {
-        shell.type_line(&format!("report('line', {line})"));
+        prompt.type_line(&format!("report('line', {line})"));
     }
-    shell.type_line("leave()");
-    shell.leave_by("exit()")
+    prompt.type_line("leave()");
+    prompt.leave_by("exit()")
 }
 
 fn the_wheel_cures(root: &str) {
