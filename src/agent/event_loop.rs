@@ -50,7 +50,8 @@ impl Agent {
     /// # Errors
     /// The application does not listen there, or the system has no descriptor or memory left.
     pub fn new(process: Application, port: u16, launchers: Launchers) -> io::Result<Agent> {
-        let signals = Signals::new()?;
+        let mut connection = AppConnection::open(port, &Server::hello())?;
+        let signals = Signals::new().inspect_err(|_| connection.send(&Server::refusal()))?;
         let host = hosts::host_name();
         let pid = std::process::id();
         let time = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
@@ -58,7 +59,7 @@ impl Agent {
         Ok(Agent {
             app: App {
                 process,
-                connection: AppConnection::open(port, &Server::hello())?,
+                connection,
                 finalized: false,
                 gone: false,
             },

@@ -48,6 +48,11 @@ impl Server {
         Message::line("cmd=singinit authtype=none")
     }
 
+    /// A message that makes libmpi stop waiting, where there can be no server: a command for which libmpi never waits.
+    pub fn refusal() -> Message {
+        Message::line("cmd=launch_failed rc=1")
+    }
+
     /// Whether libmpi has answered [`Server::hello`].
     pub fn is_connected(&self) -> bool {
         self.subversion.is_some()

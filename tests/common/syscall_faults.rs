@@ -62,21 +62,22 @@ impl Whom {
 fn errors(call: &str) -> &'static [&'static str] {
     match call {
         "openat" | "open" => &["EMFILE", "ENFILE", "EINTR", "ENOMEM", "EPERM"],
-        "socket" | "socketpair" | "pipe2" | "accept4" | "accept" | "epoll_create1" | "eventfd2" => {
+        // Not "socket" and "connect": the agent's first socket is its only way to the application.
+        "socketpair" | "pipe2" | "accept4" | "accept" | "epoll_create1" | "eventfd2" => {
             &["EMFILE", "ENFILE", "ENOMEM"]
         }
         "pidfd_open" => &["EMFILE", "ENFILE", "ENOMEM"],
         "dup" | "dup2" | "dup3" => &["EMFILE", "EINTR"],
-        "read" | "recvfrom" | "recvmsg" => &["EINTR", "ENOMEM", "ECONNRESET"],
-        "write" | "sendto" | "sendmsg" => &["EINTR", "ENOMEM", "ENOBUFS", "ECONNRESET"],
+        "read" | "recvfrom" | "recvmsg" => &["EINTR"],
+        "write" | "sendto" | "sendmsg" => &["EINTR"],
         "poll" | "ppoll" => &["EINTR", "ENOMEM"],
-        "connect" => &["EINTR", "EAGAIN", "EPERM", "ECONNRESET"],
+        "connect" => &["EINTR"],
         "bind" | "listen" | "getsockname" | "setsockopt" | "shutdown" => &["ENOMEM", "EPERM"],
         "clone" | "clone3" | "fork" | "vfork" => &["EAGAIN", "ENOMEM", "EPERM"],
         "execve" => &["ENOMEM", "EAGAIN", "EMFILE", "ENFILE", "EPERM"],
         "wait4" | "waitid" => &["EINTR"],
         "kill" | "setpgid" => &["EPERM"],
-        "fcntl" => &["EMFILE", "EINTR", "EAGAIN", "EPERM"],
+        "fcntl" => &["EMFILE"],
         "ioctl" => &["EPERM", "EINTR"],
         "prctl" => &["EPERM"],
         "mmap" | "mremap" => &["ENOMEM"],
