@@ -10,9 +10,10 @@ use rustix::process::Signal;
 
 use super::app_connection::AppConnection;
 use super::application::Application;
-use super::jobs::{App, GRACE, Jobs};
+use super::jobs::{App, Jobs};
 use super::launcher::Launchers;
 use super::signals::Signals;
+use super::supervision::GRACE;
 use crate::mpi::hosts;
 use crate::pmi::message::Message;
 use crate::pmi::server::{Action, Server};

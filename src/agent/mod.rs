@@ -57,6 +57,7 @@ mod listener;
 mod lost_children;
 pub mod placeholder;
 mod signals;
+mod supervision;
 
 /// Runs the agent with the arguments behind `--agent`.
 pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
