@@ -69,9 +69,16 @@ fn c_program(mpi: Mpi, args: &[&str], stdin: Stdin) {
         _ => check_disease(&sick, mpi),
     }
     if sick.fact("end").is_some() {
+        let descriptors = |report: &Report| -> Option<usize> {
+            report
+                .fact("descriptors")
+                .and_then(|count| count.parse().ok())
+        };
+        // Of the page that the agent reads.
+        let page = usize::from(mpi.launcher() == "mpiexec");
         cured.check(
-            cured.fact("descriptors") == sick.fact("descriptors"),
-            "no descriptor is left open, nor one missing",
+            descriptors(&cured) == descriptors(&sick).map(|count| count + page),
+            "no other descriptor is left open, nor one missing",
         );
     }
 }

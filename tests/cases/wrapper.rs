@@ -535,7 +535,7 @@ fn a_link_of_another_name_runs_that_command_and_never_itself() {
         let output = call(path);
         assert_eq!(output.status.code(), Some(127), "{path:?}: {output:?}");
         assert!(
-            text(&output.stderr).starts_with("spawnfix: greet: not found"),
+            text(&output.stderr).starts_with("spawnfix: greet: found on PATH only as a link"),
             "{output:?}"
         );
     }

@@ -58,7 +58,8 @@ impl Whom {
     }
 }
 
-/// What may go wrong with a system call, of the errors that its manual page knows.
+/// What may go wrong with a system call, of the errors that its manual page knows: what a signal interrupts, and what a
+/// process or a machine may run out of. On a loopback stream and a pipe nothing else goes wrong.
 fn errors(call: &str) -> &'static [&'static str] {
     match call {
         "openat" | "open" => &["EMFILE", "ENFILE", "EINTR", "ENOMEM", "EPERM"],
