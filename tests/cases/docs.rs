@@ -117,3 +117,16 @@ print([(text.firstChild.data, text.getAttribute('font-weight')) for text in text
     assert_eq!(draw("echo no; exit 3").status.code(), Some(3));
     assert!(fs::read(&picture).expect("it is there") == before);
 }
+
+#[test]
+fn the_recipes_are_of_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    for (recipe, line) in [
+        ("spawnfix.eb", format!("version = '{version}'\n")),
+        ("meta.yaml", format!("  version: \"{version}\"\n")),
+    ] {
+        let file = root().join("scripts/package/recipes").join(recipe);
+        let text = fs::read_to_string(file).expect("it is there");
+        assert!(text.contains(&line), "{recipe} has no line {line}");
+    }
+}
