@@ -1,38 +1,63 @@
-//! What MPI launches on behalf of a program shares neither that program's terminal nor its fate.
+//! Preloaded into a program that was started by hand, this library gives what MPI launches a stdin, a terminal and an
+//! end of its own.
 //!
-//! A program started without mpiexec (a *singleton*) that calls `MPI_Comm_spawn` under MPICH or its kin makes
-//! libmpi start an mpiexec behind its back. That mpiexec reads the program's stdin, changes the flags of its
-//! terminal, and has it killed when a child crashes. Preloaded, this library stands in between. One spawn, step by
-//! step:
+//! A program that no process manager started (a *singleton*) may call `MPI_Comm_spawn`. Its MPI library then starts a
+//! launcher, for example mpiexec. That launcher reads the application's stdin, changes the flags of its terminal, and
+//! kills the application when a child crashes. One spawn, step by step:
 //!
-//! 1. The program calls `MPI_Comm_spawn` and reaches [`hooks`], which gathers the facts: which MPI this is
-//!    ([`symbols`], [`mpi`]), whether a process manager started the program ([`manager`]), what its [`stdin`] is.
-//! 2. [`decision::decide`] turns facts and [`settings`], read from the [`environment`] at load, into a guard and a
-//!    reason, which are logged ([`logging`]). With the usual guard, `launch`, nothing is done to the program; the real
-//!    function is called.
+//! 1. The application calls `MPI_Comm_spawn` and reaches [`preload::hooks`], which collects the facts: which MPI this is
+//!    ([`preload::real_fn`], [`mpi`]), whether a process manager started the application ([`preload::host_process`]),
+//!    what its stdin is ([`shared::stdio`]).
+//! 2. [`preload::decision`] makes a decision of the facts and of the settings ([`shared::settings`]), which is logged
+//!    ([`shared::logging`]). With the usual guard, `launch`, nothing is changed in the application: the hook calls the
+//!    real function.
 //! 3. libmpi forks. The child calls `execvp("mpiexec", {"mpiexec", "-pmi_args", PORT, …})`, which reaches
-//!    [`hooks`] again, and is recognised by its file's name and its arguments ([`launch`]), whoever made the call.
-//! 4. [`handover`] executes the agent in the launcher's place: the program `spawnfix`, beside this library
-//!    ([`location`]). What it does is told in src/agent/mod.rs. Where there is no agent, the child gives
-//!    itself a stdin that reads as closed and an open file description of its own of the terminal ([`stdio::isolate`]),
-//!    and becomes the launcher.
-//! 5. The real `MPI_Comm_spawn` returns, and the outcome is logged. It may have been [`in_vain`]: the agent sees by the
-//!    [`calls`] that it has to see to it that it returns at all.
+//!    [`preload::hooks`] again. [`mpi::launch`] recognises it by the file's name and the arguments.
+//! 4. [`preload::after_fork`] executes the agent in the launcher's place: the command `spawnfix`, which it finds from the
+//!    library's own directory ([`preload::own_path`], [`shared::internal_args`]). src/agent/mod.rs says what the agent
+//!    does. Where there is no agent, the child isolates its stdin and terminal ([`shared::stdio::isolate`]), and becomes
+//!    the launcher.
+//! 5. The real `MPI_Comm_spawn` returns, and the outcome is logged. If the children ended before they connected, the real
+//!    function would never return. The agent sees that by a page that it shares with the library
+//!    ([`shared::spawn_page`]), and makes it return; the hook then raises MPI_ERR_SPAWN ([`preload::failed_spawn`]).
 //!
-//! For an MPI that is not known, [`guard`] takes fd 0 away from the program for as long as the call lasts.
+//! Under an MPI that spawnfix does not know, [`preload::call_guard`] takes fd 0 away from the application for as long as
+//! the call lasts.
 //!
-//! In step 4 there is a forked child of a program that may have threads: nothing there allocates, takes a lock or
-//! asks the dynamic linker for a symbol. A function that does its work there says so in its first line. There, as in
-//! the hooks, a thread's [`cancellation`] waits.
+//! Step 4 runs in a forked child of an application that may have threads: nothing there allocates, takes a lock or asks
+//! the dynamic linker for a symbol. A function that runs there says so in its first line.
 
-#[allow(dead_code)] // each root uses a part
-mod mpi;
+pub mod mpi;
 mod preload;
-#[allow(dead_code)]
-mod shared;
+pub mod shared;
 
-use preload::{hooks, host_process};
-use shared::{logging, settings};
+use preload::{after_fork, hooks, host_process};
+use shared::internal_args::VERSION;
+use shared::logging;
+
+/// The version, for `spawnfix --check` and `readelf --notes`: an ELF note (elf(5)) named "spawnfix".
+#[repr(C)]
+struct VersionNote {
+    name_size: u32,
+    version_size: u32,
+    kind: u32,
+    name: [u8; 12],
+    version: [u8; VERSION.count_bytes()],
+}
+
+#[used]
+#[cfg_attr(target_vendor = "apple", unsafe(link_section = "__TEXT,__spawnfix"))]
+#[cfg_attr(not(target_vendor = "apple"), unsafe(link_section = ".note.spawnfix"))]
+static VERSION_NOTE: VersionNote = VersionNote {
+    name_size: 9,
+    version_size: VERSION.count_bytes() as u32,
+    kind: 1,
+    name: *b"spawnfix\0\0\0\0",
+    version: match VERSION.to_bytes().first_chunk() {
+        Some(version) => *version,
+        None => panic!(),
+    },
+};
 
 ctor::declarative::ctor! {
     /// Reads the settings and finds the real execvp while nothing else runs: a forked child can do neither.
@@ -41,23 +66,18 @@ ctor::declarative::ctor! {
         // A panic here would end every program; one that is caught costs the guard.
         let _ = std::panic::catch_unwind(|| {
             hooks::resolve();
-            #[cfg(not(target_os = "linux"))]
-            shared::stdio::terminals::note();
-            // SAFETY: nothing changes the environment meanwhile.
-            let variables = || unsafe { host_process::variables() };
-            let others = variables().filter(|variable| !mpi::environment::note(variable));
-            // Most processes have none, and are spared the rest.
-            let complaints = match others.count() {
-                1.. if !host_process::is_anothers() => settings::load(variables()),
-                _ => Vec::new(),
-            };
-            let settings = settings::get();
+            #[cfg(target_vendor = "apple")]
+            shared::macos::note_terminals();
+            let complaints = host_process::read_environment();
+            let settings = host_process::settings();
             logging::start(settings.log.as_deref(), settings.log_file.as_deref());
+            if settings.log.is_some() {
+                after_fork::note_level();
+            }
             for complaint in complaints {
                 log::warn!("{complaint}");
             }
-            // `spawnfix --check` looks for these words.
-            log::debug!(concat!("spawnfix ", env!("CARGO_PKG_VERSION"), " is loaded"));
+            log::debug!("spawnfix {} is loaded", VERSION.to_string_lossy());
         });
     }
 }

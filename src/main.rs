@@ -19,17 +19,16 @@ mod check;
 mod cleanup;
 mod exec;
 mod interactive;
-#[allow(dead_code)] // each root uses a part
 mod mpi;
 mod output;
 mod pmi;
 mod preload_list;
 mod procs;
-#[allow(dead_code)]
 mod shared;
 mod wrapper;
 
 use agent::{bridge, placeholder};
+use shared::internal_args::AGENT;
 use shared::paths;
 use wrapper::options::{self, Action, Cli};
 use wrapper::run;
@@ -43,7 +42,7 @@ fn main() -> ExitCode {
     }
     // Internal roles do not pass through the option parser.
     match words.first().map(|word| word.as_bytes()) {
-        Some(b"--agent") => return agent::main(words.into_iter().skip(1)),
+        Some(word) if word == AGENT.to_bytes() => return agent::main(words.into_iter().skip(1)),
         Some(b"--bridge") => return bridge::main(),
         Some(placeholder::OPTION) => return placeholder::main(words.get(1)),
         Some(check::ask::WHAT_LIBRARY) => return check::ask::answer_what_library(words.get(1)),

@@ -1,5 +1,6 @@
 //! The list of libraries in LD_PRELOAD, or on macOS in DYLD_INSERT_LIBRARIES: its entries, and the library's place in it.
 
+use crate::shared::paths::file_name;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -111,10 +112,6 @@ pub fn is_sanitizer(entry: &[u8]) -> bool {
     ]
     .iter()
     .any(|start| name.starts_with(start))
-}
-
-fn file_name(path: &[u8]) -> &[u8] {
-    path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
 }
 
 #[cfg(test)]

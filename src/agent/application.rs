@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use crate::mpi::mpiexec::is_libmpi;
+use crate::mpi::is_libmpi;
 use crate::procs;
-use crate::shared::spawn_page::Calls;
+use crate::shared::paths;
+use crate::shared::spawn_page::SpawnPage;
 
 /// The application's process, which forked this one.
 pub struct Application {
@@ -58,13 +59,13 @@ impl Application {
     }
 
     /// The page on which its library says which spawns are running. `None`: the library has none, or there is no /proc.
-    pub fn spawn_page(&self) -> Option<&'static Calls> {
-        let file = procs::open_file(self.pid, Calls::LINK)?;
-        if file.metadata().ok()?.len() < size_of::<Calls>() as u64 {
+    pub fn spawn_page(&self) -> Option<&'static SpawnPage> {
+        let file = procs::open_file(self.pid, SpawnPage::LINK)?;
+        if file.metadata().ok()?.len() < size_of::<SpawnPage>() as u64 {
             return None;
         }
         // SAFETY: the library in the application gave the file this name; it is long enough, and nobody shortens it.
-        unsafe { Calls::of(file.as_raw_fd()) }
+        unsafe { SpawnPage::map(file.as_raw_fd()) }
     }
 
     /// The file of its MPI library.
@@ -72,10 +73,8 @@ impl Application {
         let file = procs::files(self.pid)
             .into_iter()
             .find(|file| is_libmpi(file.file_name().unwrap_or_default().as_bytes()))?;
-        // What /proc adds to the path of a file that an update has replaced.
-        let bytes = file.as_os_str().as_bytes();
-        let bytes = bytes.strip_suffix(b" (deleted)").unwrap_or(bytes);
-        Some(PathBuf::from(OsStr::from_bytes(bytes)))
+        let path = paths::without_deleted(file.as_os_str().as_bytes());
+        Some(PathBuf::from(OsStr::from_bytes(path)))
     }
 
     /// Kills it by MPI's own rule: an abort anywhere ends everything. Hydra kills the process group of a process that

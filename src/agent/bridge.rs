@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::listener::{Endpoint, Hello};
 use super::read;
-use crate::mpi::hosts::host_name;
+use crate::agent::listener::host_name;
 use crate::output::eprint_prefixed;
 use crate::pmi::decoder::Decoder;
 use crate::pmi::message::Message;

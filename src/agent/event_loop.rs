@@ -14,7 +14,7 @@ use super::jobs::{App, Jobs};
 use super::launcher::Launchers;
 use super::signals::Signals;
 use super::supervision::GRACE;
-use crate::mpi::hosts;
+use crate::agent::listener::host_name;
 use crate::pmi::message::Message;
 use crate::pmi::server::{Action, Server};
 
@@ -53,7 +53,7 @@ impl Agent {
     pub fn new(process: Application, port: u16, launchers: Launchers) -> io::Result<Agent> {
         let mut connection = AppConnection::open(port, &Server::hello())?;
         let signals = Signals::new().inspect_err(|_| connection.send(&Server::refusal()))?;
-        let host = hosts::host_name();
+        let host = host_name();
         let pid = std::process::id();
         let time = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
         let name = format!("singleton_{host}_{pid}_{:x}", time.as_micros());

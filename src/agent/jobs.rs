@@ -14,7 +14,7 @@ use crate::mpi::mpiexec::LaunchError;
 use crate::pmi::message::{Message, Request};
 use crate::procs;
 use crate::shared::logging::Escaped;
-use crate::shared::spawn_page::Calls;
+use crate::shared::spawn_page::SpawnPage;
 
 /// The application, as its jobs need it.
 pub struct App {
@@ -39,7 +39,7 @@ pub struct Jobs {
     pub(super) started: usize,
     pub(super) pending: Option<Pending>,
     /// Which spawns the application is in, once its library says so.
-    pub(super) page: Option<&'static Calls>,
+    pub(super) page: Option<&'static SpawnPage>,
     pub(super) connecting: Option<PendingConnect>,
     /// Names that the application published, for later jobs.
     pub(super) published: Vec<Message>,

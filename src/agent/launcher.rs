@@ -9,7 +9,7 @@ use rustix::process::Pid;
 use super::application::Application;
 use super::listener::{Endpoint, Listener};
 use crate::exec::Changes;
-use crate::mpi::hosts;
+use crate::mpi::environment;
 use crate::mpi::mpiexec::{self, Candidate, LaunchError, NoLauncher};
 use crate::shared::logging::escape;
 use crate::shared::paths;
@@ -62,12 +62,12 @@ impl Attempts {
     pub fn find(application: &Application) -> Attempts {
         let libmpi = application.libmpi();
         let found = mpiexec::find(std::env::var_os("PATH").as_deref(), libmpi.as_deref());
-        for (file, why) in &found.unfit {
+        for (file, why) in &found.rejected {
             log::info!("{} {why}", escape(file));
         }
         Attempts {
             untried: found.candidates.into_iter(),
-            last: found.unfit.into_iter().next(),
+            last: found.rejected.into_iter().next(),
         }
     }
 
@@ -127,7 +127,8 @@ impl Launchers {
             last: last.map(|(file, error)| (file.as_path(), *error)),
             mpi: self.mpi.clone(),
             path: path.as_deref(),
-            hosts: hosts::told_of_hosts().zip(paths::own_by_name().ok()),
+            hosts: environment::hosts(|name| std::env::var_os(name).is_some())
+                .zip(paths::own_by_name().ok()),
         };
         let failure = failure.to_string();
         // An application may try again and again.

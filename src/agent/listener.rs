@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use crate::mpi::hosts;
+use crate::mpi::environment;
 
 /// How long a connection may last without the key.
 const KEY_TIME_LIMIT: Duration = Duration::from_secs(10);
@@ -105,20 +105,26 @@ pub struct Listener {
     peers: Vec<Peer>,
 }
 
+/// This host's name, as other hosts may know it.
+pub fn host_name() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
+}
+
 impl Listener {
     /// Listens on the loopback, or everywhere if the bridge may be on another host.
     ///
     /// # Errors
     /// The system has no descriptor, port or memory left.
     pub fn open() -> io::Result<Listener> {
-        let here = match hosts::told_of_hosts() {
+        let here = match environment::hosts(|name| std::env::var_os(name).is_some()) {
             Some(_) => Ipv4Addr::UNSPECIFIED,
             None => Ipv4Addr::LOCALHOST,
         };
         let listener = TcpListener::bind((here, 0))?;
         listener.set_nonblocking(true)?;
         let endpoint = Endpoint {
-            host: hosts::host_name(),
+            host: host_name(),
             port: listener.local_addr()?.port(),
             key: random_key()?,
         };

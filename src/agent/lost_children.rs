@@ -22,11 +22,11 @@ use super::application::Application;
 use super::job::{Job, ReplyTo, Task};
 use super::launcher::Attempts;
 use super::placeholder;
-use crate::mpi::mpiexec::Candidate;
+use crate::mpi::mpiexec::{Candidate, Why};
 use crate::pmi::message::Message;
 use crate::procs;
 use crate::shared::paths;
-use crate::shared::spawn_page::Calls;
+use crate::shared::spawn_page::SpawnPage;
 
 /// How long no child may be seen before the children are taken for lost: mpiexec may not have started them yet, or libmpi
 /// may be about to return.
@@ -36,7 +36,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A spawn that was answered, and whose children may not have connected yet.
 pub struct PendingConnect {
-    page: &'static Calls,
+    page: &'static SpawnPage,
     /// The call that the application was in when its spawn was answered.
     call: u32,
     request: Message,
@@ -51,10 +51,10 @@ pub struct PendingConnect {
 
 impl PendingConnect {
     /// This job has answered this spawn. `None`: which call the application is in can't be known.
-    pub fn new(page: &'static Calls, request: Message, job: &Job) -> Option<PendingConnect> {
+    pub fn new(page: &'static SpawnPage, request: Message, job: &Job) -> Option<PendingConnect> {
         Some(PendingConnect {
             page,
-            call: page.only_one()?,
+            call: page.only_call()?,
             request,
             job: job.task.number,
             name: job.task.to_string(),
@@ -66,7 +66,7 @@ impl PendingConnect {
 
     /// Whether the call has returned, or others run beside it.
     pub fn is_over(&self) -> bool {
-        self.page.only_one() != Some(self.call)
+        self.page.only_call() != Some(self.call)
     }
 
     /// Looks whether the children have ended. Children of another spawn in the same job hide that.
@@ -107,7 +107,7 @@ impl PendingConnect {
         };
         let launcher = Candidate {
             file: self.launcher,
-            why: "which started the children",
+            why: Why::StartedTheChildren,
         };
         Some((task, Attempts::only(launcher)))
     }

@@ -29,9 +29,10 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
+use rustix::process::Pid;
+
 use self::application::Application;
 use self::event_loop::Agent;
-use self::handed::Handed;
 use self::launcher::Launchers;
 use crate::exec::{Changes, execve};
 use crate::interactive;
@@ -39,6 +40,7 @@ use crate::mpi::launch::Launch;
 use crate::output::eprint_prefixed;
 use crate::preload_list;
 use crate::procs;
+use crate::shared::internal_args::{AgentArgs, VERSION};
 use crate::shared::logging;
 use crate::shared::logging::escape;
 use crate::shared::settings::{InteractiveSetting, Settings};
@@ -48,7 +50,6 @@ mod app_connection;
 mod application;
 pub mod bridge;
 mod event_loop;
-mod handed;
 mod job;
 mod job_state;
 mod jobs;
@@ -61,30 +62,30 @@ mod supervision;
 
 /// Runs the agent with the arguments behind `--agent`.
 pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
-    let Some(handed) = Handed::parse(words) else {
+    let Some(called) = AgentArgs::parse(words) else {
         eprint_prefixed("--agent is for the library's own use");
         return ExitCode::from(2);
     };
     logging::start(
-        handed.settings.log.as_deref(),
-        handed.settings.log_file.as_deref(),
+        called.settings.log.as_deref(),
+        called.settings.log_file.as_deref(),
     );
-    #[cfg(not(target_os = "linux"))]
-    stdio::terminals::note();
+    #[cfg(target_vendor = "apple")]
+    crate::shared::macos::note_terminals();
     // A background process group that writes to a terminal in `tostop` mode would be stopped.
     // SAFETY: signal takes no pointers here.
     unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
-    let arguments = handed.argv.iter().map(|word| word.as_bytes());
-    let launch = Launch::recognise(handed.file.as_bytes(), arguments);
+    let arguments = called.argv.iter().map(|word| word.as_bytes());
+    let launch = Launch::recognise(called.file.as_bytes(), arguments);
     if matches!(launch, Some(Launch::Mpiexec { .. })) {
         close_inherited();
     }
-    let application = handed.program.and_then(Application::new);
+    let application = Pid::from_raw(called.application).and_then(Application::new);
     let (Some(launch), Some(mut application)) = (launch, application) else {
         log::debug!("the application is gone, or this is no launch");
         return ExitCode::FAILURE;
     };
-    let session = session_word(&handed.settings, &application);
+    let session = session_word(&called.settings, &application);
     application.interactive = session.is_some();
     let isolation = stdio::isolate();
     let name = launch.name();
@@ -97,19 +98,19 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
         "acting as {name} for process {} ({session}); {isolation}",
         application.pid
     );
-    let environment = launcher_environment(&handed.settings);
-    if handed.version != env!("CARGO_PKG_VERSION") {
+    let environment = launcher_environment(&called.settings);
+    if called.version.as_bytes() != VERSION.to_bytes() {
         log::warn!(
             "the library is of spawnfix {}, and this executable of {}: {name} only gets a stdin of its own; install both \
              from one version",
-            escape(&handed.version),
+            escape(&called.version),
             env!("CARGO_PKG_VERSION")
         );
-        return become_launcher(&handed, &environment);
+        return become_launcher(&called, &environment);
     }
     match launch {
         Launch::Mpiexec { port } => {
-            let launchers = Launchers::new(handed.mpi, environment);
+            let launchers = Launchers::new(called.mpi, environment);
             let served = Agent::new(application, port, launchers).and_then(Agent::run);
             if let Err(error) = served {
                 log::error!("the application can't be reached: {error}");
@@ -121,7 +122,7 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
             if application.interactive && rustix::process::setpgid(None, None).is_ok() {
                 log::info!("{name} gets a process group of its own");
             }
-            become_launcher(&handed, &environment)
+            become_launcher(&called, &environment)
         }
     }
 }
@@ -160,16 +161,16 @@ fn launcher_environment(settings: &Settings) -> Changes {
 }
 
 /// Becomes the launcher that MPI started. If that can't be executed, ends as MPI's own child would: with a message.
-fn become_launcher(handed: &Handed, environment: &Changes) -> ExitCode {
-    let error = match CString::new(handed.file.as_bytes()) {
+fn become_launcher(called: &AgentArgs, environment: &Changes) -> ExitCode {
+    let error = match CString::new(called.file.as_bytes()) {
         Ok(file) => {
             // SAFETY: signal takes no pointers here. Rust's runtime has set SIGPIPE to be ignored.
             unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-            execve(&file, &handed.argv, environment)
+            execve(&file, &called.argv, environment)
         }
         Err(_) => io::ErrorKind::InvalidInput.into(),
     };
-    log::error!("{} can't be run: {error}", escape(&handed.file));
+    log::error!("{} can't be run: {error}", escape(&called.file));
     ExitCode::from(127)
 }
 

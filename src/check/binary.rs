@@ -7,7 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use object::read::elf::{FileHeader, ProgramHeader};
-use object::{Endianness, FileKind, elf};
+use object::{Endianness, FileKind, Object, ObjectSection, elf};
+
+use crate::shared::internal_args::VERSION_SECTION;
 
 /// What a file is.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,15 +64,15 @@ fn of_elf<Header: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> object::Resu
     })
 }
 
-/// The text that stands in a file between these two, the second of which may be as far away as a version is long.
-pub fn text_between(file: &Path, before: &str, after: &str) -> Option<String> {
+/// The version of a library's file, from its note: [`VERSION_SECTION`].
+pub fn library_version(file: &Path) -> Option<String> {
     let bytes = fs::read(file).ok()?;
-    let mut places = memchr::memmem::find_iter(&bytes, before);
-    places.find_map(|at| {
-        let rest = &bytes[at + before.len()..];
-        let end = memchr::memmem::find(&rest[..rest.len().min(80)], after.as_bytes())?;
-        Some(std::str::from_utf8(&rest[..end]).ok()?.to_owned())
-    })
+    let object = object::File::parse(&*bytes).ok()?;
+    let note = object.section_by_name(VERSION_SECTION)?.data().ok()?;
+    // Three words, of which the second is the length of the version, then "spawnfix", padded.
+    let length = u32::from_ne_bytes(note.get(4..8)?.try_into().ok()?);
+    let version = note.get(24..)?.get(..length as usize)?;
+    Some(std::str::from_utf8(version).ok()?.to_owned())
 }
 
 #[cfg(test)]

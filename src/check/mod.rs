@@ -12,12 +12,13 @@ use self::mpiexecs::Mpiexecs;
 use self::report::Report;
 use self::verdict::{Facts, Loads, open_mpis_launcher};
 use crate::interactive;
-use crate::mpi::environment;
 use crate::mpi::{Family, Mpi};
+use crate::mpi::{behavior, environment};
 use crate::output::eprint_prefixed;
+use crate::shared::internal_args::COMMAND_PLACES;
 use crate::shared::logging::escape;
 use crate::shared::paths;
-use crate::shared::stdin::Stdin;
+use crate::shared::stdio::Stdin;
 use crate::wrapper::preload_env::{self, Variable};
 
 pub mod ask;
@@ -32,9 +33,6 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Checks this command, or the machine.
 pub fn main(words: &[OsString], settings: &[Variable], json: bool) -> ExitCode {
-    for (name, _) in std::env::vars_os() {
-        environment::note(name.as_bytes());
-    }
     let mut report = Report::default();
     let own = paths::own().unwrap_or_default();
     report.add("spawnfix", format!("{VERSION}, {}", escape(&own)));
@@ -46,8 +44,7 @@ pub fn main(words: &[OsString], settings: &[Variable], json: bool) -> ExitCode {
             return report.print(false, json);
         }
     };
-    // The words that it logs when it is loaded.
-    let version = binary::text_between(&library, "spawnfix ", " is loaded");
+    let version = binary::library_version(&library);
     let version = version.unwrap_or("unknown version".to_owned());
     report.add("library", format!("{version}, {}", escape(&library)));
     let agent = agent(&library, &version, &mut report);
@@ -69,6 +66,16 @@ pub fn main(words: &[OsString], settings: &[Variable], json: bool) -> ExitCode {
         }
         words => program(words, &library, &mut report),
     };
+    if let Some(behavior) = program.mpi.as_ref().and_then(behavior::of) {
+        let (without, with) = behavior.without_and_with();
+        report.add(
+            "measured",
+            format!(
+                "{} without spawnfix: {without}; with it: {with}",
+                behavior.name
+            ),
+        );
+    }
     let mpiexecs = Mpiexecs::find(program.mpi.as_ref(), program.library.as_deref());
     mpiexecs.report(&mut report);
 
@@ -87,7 +94,7 @@ pub fn main(words: &[OsString], settings: &[Variable], json: bool) -> ExitCode {
         open_mpi_launches: paths::first(open_mpis_launcher(mpi)).is_some(),
         agent,
         off: is_off(settings),
-        manager: environment::of_this_program(),
+        manager: environment::manager(|name| std::env::var_os(name).is_some()),
         slurm_step: steps.iter().any(|step| std::env::var_os(step).is_some()),
     };
     let verdict = facts.verdict();
@@ -106,10 +113,8 @@ fn is_off(settings: &[Variable]) -> bool {
 
 /// Whether the library will find its agent, and one of its own version.
 fn agent(library: &Path, version: &str, report: &mut Report) -> bool {
-    // As handover.rs looks for it.
     let directory = library.parent().unwrap_or(Path::new("/"));
-    let places = ["", "../bin", "../../bin", "spawnfix"];
-    let places = places.map(|place| directory.join(place).join("spawnfix"));
+    let places = COMMAND_PLACES.map(|place| directory.join(place));
     let Some(agent) = places.iter().find(|place| paths::is_program(place)) else {
         let place = escape(directory);
         report.add("agent", format!("not there: the library looks for the program spawnfix in {place}, and in ../bin, ../../bin and spawnfix from there"));
@@ -170,7 +175,7 @@ fn program(words: &[OsString], library: &Path, report: &mut Report) -> Program {
         let _ = write!(text, ", run by {}", escape(&program));
     }
     report.add("command", text);
-    report.add("shell", match interactive::evidence(&argv, &[], Stdin::of_this_program()) {
+    report.add("shell", match interactive::evidence(&argv, &[], Stdin::of_this_process()) {
         Some(word) => format!("yes, by {}: Ctrl-C and its children's crashes spare it", escape(word)),
         None => "no: Ctrl-C and its children's crashes reach it, too, as MPI has it; 'spawnfix -i' spares it".to_owned(),
     });
@@ -179,13 +184,15 @@ fn program(words: &[OsString], library: &Path, report: &mut Report) -> Program {
     if let Some(file) = &mpi_library {
         let mut ask = Command::new(paths::own().unwrap_or_default());
         let (_, said) = answer(ask.arg(OsStr::from_bytes(ask::WHAT_LIBRARY)).arg(file));
-        mpi = Some(Mpi::named(said.as_bytes())).filter(|mpi| mpi.family != Family::Unknown);
+        mpi = Some(Mpi::from_version_text(said.as_bytes()))
+            .filter(|mpi| mpi.family != Family::Unknown);
     }
     let program_name = program.file_name().unwrap_or_default().as_bytes();
     if mpi.is_none() && (program_name.starts_with(b"python") || program_name.starts_with(b"pypy")) {
         let (_, said) = answer(Command::new(&program).args(["-c", ASK_PYTHON]));
         let (said, mapped) = said.split_once("\nlibmpi is ").unwrap_or((&said, ""));
-        mpi = Some(Mpi::named(said.as_bytes())).filter(|mpi| mpi.family != Family::Unknown);
+        mpi = Some(Mpi::from_version_text(said.as_bytes()))
+            .filter(|mpi| mpi.family != Family::Unknown);
         mpi_library =
             Some(PathBuf::from(mapped.trim())).filter(|file| mpi.is_some() && file.is_file());
     }

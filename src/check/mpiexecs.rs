@@ -8,7 +8,6 @@ use super::ask::answer;
 use super::report::Report;
 use super::verdict::Launcher;
 use crate::mpi::mpiexec;
-use crate::mpi::whose;
 use crate::mpi::{Family, Mpi};
 use crate::shared::logging::escape;
 use crate::shared::paths;
@@ -94,13 +93,13 @@ impl Launcher {
     /// Asks this mpiexec for its version.
     fn of(file: PathBuf) -> Launcher {
         let (_, said) = answer(Command::new(&file).arg("--version"));
-        let mut mpi = Mpi::named(versions_name(&said).as_bytes());
+        let mut mpi = Mpi::from_version_text(versions_name(&said).as_bytes());
         if mpi.family == Family::Unknown {
-            mpi = match whose::family_of(&file) {
-                Some(Family::OpenMpi) => Mpi::named(b"Open MPI"),
-                Some(Family::Intel) => Mpi::named(b"Intel(R) MPI"),
-                Some(Family::Mvapich) => Mpi::named(b"MVAPICH"),
-                Some(Family::Mpich) => Mpi::named(b"MPICH"),
+            mpi = match mpiexec::family_of(&file) {
+                Some(Family::OpenMpi) => Mpi::from_version_text(b"Open MPI"),
+                Some(Family::Intel) => Mpi::from_version_text(b"Intel(R) MPI"),
+                Some(Family::Mvapich) => Mpi::from_version_text(b"MVAPICH"),
+                Some(Family::Mpich) => Mpi::from_version_text(b"MPICH"),
                 _ => mpi,
             };
         }
@@ -145,7 +144,10 @@ mod tests {
                 "Intel MPI 2021.13",
             ),
         ] {
-            assert_eq!(Mpi::named(versions_name(said).as_bytes()).to_string(), name);
+            assert_eq!(
+                Mpi::from_version_text(versions_name(said).as_bytes()).to_string(),
+                name
+            );
         }
     }
 }

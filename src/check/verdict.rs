@@ -82,7 +82,7 @@ impl Facts<'_> {
                        start it in the allocation itself (salloc), or as srun --mpi=pmix does, or use Open MPI 5",
             );
         }
-        if let Some(variable) = self.manager.filter(|manager| family.heeds(manager)) {
+        if let Some(variable) = self.manager.filter(|manager| family.uses_manager(manager)) {
             return yes(format!(
                 "not needed: {variable} is set, so a process manager started this and will do the launching"
             ));
@@ -220,10 +220,10 @@ mod tests {
 
     /// The verdict on a program with this MPI, started under a launcher of that one, after a change to the facts.
     fn verdict(mpi: &str, launcher: &str, change: impl FnOnce(&mut Facts<'_>)) -> String {
-        let mpi = Mpi::named(mpi.as_bytes());
+        let mpi = Mpi::from_version_text(mpi.as_bytes());
         let launcher = Launcher {
             file: "/opt/bin/mpiexec".into(),
-            mpi: Mpi::named(launcher.as_bytes()),
+            mpi: Mpi::from_version_text(launcher.as_bytes()),
         };
         let mut facts = Facts {
             command: "app",

@@ -14,7 +14,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::interactive::option_syntax::{Operand, OptionSyntax, holds, is_in};
-use crate::shared::stdin::Stdin;
+use crate::shared::paths;
+use crate::shared::stdio::Stdin;
 
 /// The word by which this command line is an interactive session's; `None` if it is not one.
 ///
@@ -367,8 +368,7 @@ fn connection_file(words: &[OsString]) -> Option<&OsStr> {
 }
 
 fn file_name(path: &OsStr) -> &[u8] {
-    let path = path.as_bytes();
-    path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
+    paths::file_name(path.as_bytes())
 }
 
 /// Whether a file has this name, without a version: ipython3, octave-cli-7.3.0.

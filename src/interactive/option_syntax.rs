@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use crate::shared::stdin::Stdin;
+use crate::shared::stdio::Stdin;
 
 /// The options of an interpreter, as far as they decide that. Lists are separated by blanks.
 pub struct OptionSyntax {

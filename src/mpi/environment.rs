@@ -1,8 +1,6 @@
-//! The process manager that started this program, if one did.
+//! What environment variables say of process managers and hosts.
 
-use std::sync::OnceLock;
-
-/// The variables by which a process manager tells a program that it started it.
+/// The variables by which a process manager tells an application that it started it.
 ///
 /// PMI_*: MPICH's, Intel MPI's and Slurm's; PMIX_*: Open MPI's, Slurm's, Flux's.
 const MANAGERS: [&str; 5] = [
@@ -13,21 +11,26 @@ const MANAGERS: [&str; 5] = [
     "PMIX_NAMESPACE",
 ];
 
-static MANAGER: OnceLock<&str> = OnceLock::new();
-
-/// Takes note of a process manager's `NAME=value`, for the ctor; false: it is none. Later it would be too late: in a
-/// program that nobody started, Open MPI 4's MPI_Init sets PMIX_RANK itself.
-pub fn note(variable: &[u8]) -> bool {
-    let name = variable.split(|&byte| byte == b'=').next();
-    let manager = MANAGERS
-        .into_iter()
-        .find(|known| Some(known.as_bytes()) == name);
-    manager
-        .inspect(|manager| _ = MANAGER.set(manager))
-        .is_some()
+/// The variable by which a process manager tells that it started this process, if `is_set` knows one.
+pub fn manager(is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
+    MANAGERS.into_iter().find(|name| is_set(name))
 }
 
-/// The variable by which a process manager told this program that it started it, if one did.
-pub fn of_this_program() -> Option<&'static str> {
-    MANAGER.get().copied()
+/// The variables by which hydra finds hosts to launch on (src/pm/hydra/lib/tools/bootstrap/external and
+/// mpiexec/options.c in MPICH), Intel MPI's its own. With one of them, the bridge may be on another host.
+const HOSTS: [&str; 9] = [
+    "HYDRA_HOST_FILE",
+    "I_MPI_HYDRA_HOST_FILE",
+    "SLURM_JOB_ID",
+    "SLURM_NODELIST",
+    "PBS_NODEFILE",
+    "LSB_MCPU_HOSTS",
+    "PE_HOSTFILE",
+    "COBALT_NODEFILE",
+    "LOADL_HOSTFILE",
+];
+
+/// The variable by which hydra finds hosts, if `is_set` knows one.
+pub fn hosts(is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
+    HOSTS.into_iter().find(|name| is_set(name))
 }

@@ -1,4 +1,4 @@
-//! The launches that MPI libraries make behind a program's back, recognised by file name and arguments.
+//! The launches that MPI libraries make by themselves, recognised by file name and arguments.
 //!
 //! | MPI | call | source |
 //! | --- | --- | --- |
@@ -8,14 +8,19 @@
 //! | Open MPI 4 | `execv("/…/orted", {"orted", …, "--singleton-died-pipe", FD, …})` | fork_hnp in
 //! orte/mca/ess/singleton/ess_singleton_module.c |
 
-/// A launch.
+use crate::shared::paths;
+
+/// What an MPI library starts for a singleton.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Launch {
-    /// Of MPICH's mpiexec, for which the program waits at this port of the loopback.
-    Mpiexec { port: u16 },
-    /// Of Open MPI 5's prte.
+    /// MPICH's mpiexec, for which libmpi listens at a port of the loopback.
+    Mpiexec {
+        /// That port.
+        port: u16,
+    },
+    /// Open MPI 5's prte.
     Prte,
-    /// Of Open MPI 4's orted.
+    /// Open MPI 4's orted.
     Orted,
 }
 
@@ -23,14 +28,14 @@ pub enum Launch {
 const LAST_PLACE: usize = 2;
 
 impl Launch {
-    /// The launch that executing `file` with these arguments, `argv[0]` among them, is. Async-signal-safe; what is no
-    /// launch mostly ends at its file's name.
+    /// The launch that an exec of `file` with these arguments, `argv[0]` among them, is. Async-signal-safe. Most execs
+    /// are none by their file's name alone.
     pub fn recognise<'a>(
         file: &[u8],
         mut arguments: impl Iterator<Item = &'a [u8]> + Clone,
     ) -> Option<Launch> {
         let has = |option: &[u8]| arguments.clone().any(|argument| argument == option);
-        match file.rsplit(|&byte| byte == b'/').next()? {
+        match paths::file_name(file) {
             b"mpiexec" => {
                 let mut words = arguments.by_ref().skip(1).take(LAST_PLACE);
                 words.find(|word| *word == b"-pmi_args")?;
@@ -45,7 +50,7 @@ impl Launch {
         }
     }
 
-    /// What is launched.
+    /// The launcher's name.
     pub fn name(self) -> &'static str {
         match self {
             Launch::Mpiexec { .. } => "mpiexec",

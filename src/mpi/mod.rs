@@ -1,11 +1,9 @@
-//! Which MPI it is, by what it says of itself.
+//! What is known of MPI implementations: how each names itself, launches, and what it does to a singleton.
 
 pub mod behavior;
 pub mod environment;
-pub mod hosts;
 pub mod launch;
 pub mod mpiexec;
-pub mod whose;
 
 use std::fmt;
 
@@ -16,11 +14,56 @@ use crate::shared::logging::Escaped;
 pub enum Family {
     /// MPICH, and those that keep its name in theirs, as Cray's.
     Mpich,
+    /// Intel MPI.
     Intel,
+    /// MVAPICH.
     Mvapich,
+    /// Open MPI.
     OpenMpi,
+    /// None of these.
     Unknown,
 }
+
+/// How a family is recognised, by its library and by its mpiexec.
+struct Mark {
+    family: Family,
+    /// What `MPI_Get_library_version` says, with the version behind it. Empty: of no library.
+    library: &'static str,
+    /// What stands in its mpiexec's file. Empty: in no file.
+    mpiexec: &'static str,
+    /// What a person calls it.
+    name: &'static str,
+}
+
+/// All marks; the first that is found counts, as the texts of Intel MPI and MVAPICH mention MPICH, too.
+const MARKS: [Mark; 6] = {
+    const fn mark(
+        family: Family,
+        library: &'static str,
+        mpiexec: &'static str,
+        name: &'static str,
+    ) -> Mark {
+        Mark {
+            family,
+            library,
+            mpiexec,
+            name,
+        }
+    }
+    [
+        mark(Family::OpenMpi, "Open MPI", "prte_init", "Open MPI"),
+        mark(Family::OpenMpi, "", "orte_init", "Open MPI"),
+        mark(
+            Family::Intel,
+            "Intel(R) MPI",
+            "Intel(R) MPI Library",
+            "Intel MPI",
+        ),
+        mark(Family::Mvapich, "MVAPICH", "MVAPICH", "MVAPICH"),
+        mark(Family::Mpich, "CRAY MPICH", "", "Cray MPICH"),
+        mark(Family::Mpich, "MPICH", "HYDRA build details", "MPICH"),
+    ]
+};
 
 impl Family {
     /// Whether it launches as MPICH does: an mpiexec, which speaks PMI-1.
@@ -28,16 +71,43 @@ impl Family {
         matches!(self, Family::Mpich | Family::Intel | Family::Mvapich)
     }
 
-    /// Whether it asks the process manager that has set this variable. MPICH may not heed a PMIx server, and then
-    /// launches an mpiexec all the same.
-    pub fn heeds(self, manager: &str) -> bool {
-        !self.is_mpich_kin() || !manager.starts_with("PMIX")
+    /// Whether it uses the process manager that has set this variable. MPICH may not use a PMIx server, and then launches
+    /// an mpiexec all the same.
+    pub fn uses_manager(self, variable: &str) -> bool {
+        !self.is_mpich_kin() || !variable.starts_with("PMIX")
     }
+
+    /// The family of the mpiexec whose file has these bytes, if they tell.
+    pub fn of_mpiexec(bytes: &[u8]) -> Option<Family> {
+        let has = |text: &str| memchr::memmem::find(bytes, text.as_bytes()).is_some();
+        let mut marks = MARKS.iter();
+        let found = marks.find(|mark| !mark.mpiexec.is_empty() && has(mark.mpiexec))?;
+        Some(found.family)
+    }
+}
+
+/// Whether a file of this name is an MPI library: libmpi.so.12, libmpich.so.12, libmpi.12.dylib, libmpi_abi.so.0, Cray's
+/// libmpi_gnu.so.12, a wheel's libmpi-d26c8c51.so.12.
+pub fn is_libmpi(name: &[u8]) -> bool {
+    let rest = name.strip_prefix(b"libmpi").unwrap_or_default();
+    let rest = rest.strip_prefix(b"ch").unwrap_or(rest);
+    let kin = [
+        &b".so"[..],
+        b"_abi",
+        b"-",
+        b"_gnu",
+        b"_intel",
+        b"_cray",
+        b"_nvidia",
+    ];
+    kin.iter().any(|kin| rest.starts_with(kin))
+        || rest.starts_with(b".") && rest.ends_with(b".dylib")
 }
 
 /// An MPI library, by its own account.
 #[derive(Debug)]
 pub struct Mpi {
+    /// How it launches.
     pub family: Family,
     /// Its version, as far as it is numbers: 4.3.2, 2021.13.
     pub version: Vec<u32>,
@@ -58,24 +128,17 @@ enum Build {
 }
 
 impl Mpi {
-    /// The library that names itself so.
-    pub fn named(text: &[u8]) -> Mpi {
+    /// The library of which `MPI_Get_library_version` says this.
+    pub fn from_version_text(text: &[u8]) -> Mpi {
         let text = String::from_utf8_lossy(text);
         let text = text.trim_end_matches('\0').trim();
-        // In this order: Intel's and MVAPICH's texts may mention MPICH too.
-        let known = [
-            (Family::OpenMpi, "Open MPI", "Open MPI"),
-            (Family::Intel, "Intel(R) MPI", "Intel MPI"),
-            (Family::Mvapich, "MVAPICH", "MVAPICH"),
-            (Family::Mpich, "CRAY MPICH", "Cray MPICH"),
-            (Family::Mpich, "MPICH", "MPICH"),
-        ];
-        let mut matching = known
-            .into_iter()
-            .filter_map(|(family, mark, name)| Some((family, text.split_once(mark)?.1, name)));
+        let mut matching = MARKS
+            .iter()
+            .filter(|mark| !mark.library.is_empty())
+            .filter_map(|mark| Some((mark.family, text.split_once(mark.library)?.1, mark.name)));
         let Some((family, rest, name)) = matching.next() else {
             let name = match text.lines().next() {
-                None => "an MPI that does not tell its name".to_owned(),
+                None => "an MPI that does not say its name".to_owned(),
                 Some(line) => {
                     let short: String = line.chars().take(80).collect();
                     format!("an MPI unknown to spawnfix ({})", Escaped(short.as_bytes()))
@@ -99,7 +162,7 @@ impl Mpi {
                 .split('.')
                 .map_while(|part| part.parse().ok())
                 .collect(),
-            build: Build::told(text),
+            build: Build::from_version_text(text),
             name: format!("{name} {}", version.unwrap_or("of an unknown version")),
         }
     }
@@ -125,7 +188,7 @@ impl Mpi {
 
 impl Build {
     /// From what MPI_Get_library_version says: lines of `MPICH Device:` and `MPICH configure:`.
-    fn told(text: &str) -> Build {
+    fn from_version_text(text: &str) -> Build {
         let line = |start: &str| {
             let found = text.lines().find_map(|line| line.strip_prefix(start));
             found.unwrap_or_default().trim()
@@ -160,12 +223,12 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, family: Family, name: &str) {
-        let mpi = Mpi::named(text.as_bytes());
+        let mpi = Mpi::from_version_text(text.as_bytes());
         assert_eq!((mpi.family, mpi.to_string().as_str()), (family, name));
     }
 
     #[test]
-    fn libraries_are_known_by_what_they_say_of_themselves() {
+    fn a_library_is_recognised_by_its_version_text() {
         check(
             "MPICH Version:      4.2.3\nMPICH Release date: Thu",
             Family::Mpich,
@@ -195,12 +258,14 @@ mod tests {
     }
 
     #[test]
-    fn builds_that_cannot_spawn_are_known_by_their_own_words() {
+    fn builds_that_cannot_spawn_are_recognised() {
         let cannot = |version: &str, device: &str, options: &str| {
             let text = format!(
                 "MPICH Version:      {version}\nMPICH Device:       {device}\nMPICH configure:    {options}\nMPICH CC: gcc\n"
             );
-            Mpi::named(text.as_bytes()).cannot_spawn().is_some()
+            Mpi::from_version_text(text.as_bytes())
+                .cannot_spawn()
+                .is_some()
         };
         assert!(cannot(
             "4.0.2",
@@ -219,13 +284,13 @@ mod tests {
 
     #[test]
     fn an_unknown_library_is_quoted_safely() {
-        check("", Family::Unknown, "an MPI that does not tell its name");
+        check("", Family::Unknown, "an MPI that does not say its name");
         check(
             "Toy\u{1b}[2J MPI\nsecond line",
             Family::Unknown,
             "an MPI unknown to spawnfix (Toy\\u{1b}[2J MPI)",
         );
-        let long = Mpi::named("x".repeat(5000).as_bytes());
+        let long = Mpi::from_version_text("x".repeat(5000).as_bytes());
         assert!(long.to_string().len() < 200);
     }
 }

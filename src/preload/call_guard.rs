@@ -1,14 +1,13 @@
-//! The call guard: around the real call, in the program, fd 0 reads as closed.
+//! The call guard, for an MPI that spawnfix does not know: around the real call, in the application, fd 0 reads as
+//! closed.
 
-#[cfg(target_vendor = "apple")]
-use std::mem::MaybeUninit;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libc::c_int;
 
-use crate::shared::stdio;
+use crate::shared::stdio::{self, Stdin};
 
-/// While one lives, fd 0 of the program is what [`stdio::replace_stdin`] makes it. Dropping the last one puts back what
+/// While one lives, fd 0 of the application is what [`stdio::replace_stdin`] makes it. Dropping the last one puts back what
 /// was there: the same open file description, the same FD_CLOEXEC; nothing, if fd 0 was closed.
 ///
 /// The number 0 is never free in between. Other threads see the change, as descriptors belong to the process.
@@ -31,7 +30,7 @@ enum Original {
 }
 
 impl CallGuard {
-    /// Takes fd 0 away from the program.
+    /// Takes fd 0 away from the application.
     ///
     /// # Errors
     /// Gives errno when fd 0 can't be saved or replaced; it is as before then.
@@ -52,8 +51,8 @@ impl Drop for CallGuard {
         if aside.guards > 0 {
             return;
         }
-        // What the program itself has put there meanwhile stays.
-        let ours = stdio::is_no_stdin();
+        // What the application itself has put there meanwhile stays.
+        let ours = is_replaced();
         // SAFETY: `saved` was duplicated by `save_and_replace` and is closed nowhere else. fd 0 is closed only if it is
         // what `save_and_replace` opened there.
         unsafe {
@@ -96,26 +95,17 @@ fn save_and_replace() -> Result<Original, c_int> {
     }
 }
 
-/// How many threads the program has, as far as the system tells.
+/// Whether fd 0 is what [`stdio::replace_stdin`] makes it.
+fn is_replaced() -> bool {
+    // SAFETY: F_GETFL only asks.
+    let flags = unsafe { libc::fcntl(libc::STDIN_FILENO, libc::F_GETFL) };
+    flags & libc::O_ACCMODE == libc::O_WRONLY && Stdin::of_this_process() == Stdin::DevNull
+}
+
+/// How many threads the application has, as far as the system tells.
 pub fn threads() -> Option<usize> {
     #[cfg(target_os = "linux")]
-    {
-        Some(std::fs::read_dir("/proc/self/task").ok()?.count())
-    }
+    return Some(std::fs::read_dir("/proc/self/task").ok()?.count());
     #[cfg(target_vendor = "apple")]
-    {
-        let size = size_of::<libc::proc_taskinfo>() as c_int;
-        let mut info = MaybeUninit::<libc::proc_taskinfo>::uninit();
-        // SAFETY: the buffer has the size that is told; it is read only if it was filled whole.
-        unsafe {
-            let got = libc::proc_pidinfo(
-                libc::getpid(),
-                libc::PROC_PIDTASKINFO,
-                0,
-                info.as_mut_ptr().cast(),
-                size,
-            );
-            (got == size).then(|| info.assume_init().pti_threadnum as usize)
-        }
-    }
+    return super::macos::threads();
 }

@@ -4,27 +4,27 @@ use std::fmt;
 
 use crate::mpi::{Family, Mpi};
 use crate::shared::settings::GuardSetting;
-use crate::shared::stdin::Stdin;
+use crate::shared::stdio::Stdin;
 
-/// All that a decision rests on, and all that its log line tells.
+/// What a decision rests on, and what its log line says.
 #[derive(Debug)]
 pub struct Facts {
     /// SPAWNFIX_GUARD.
     pub setting: GuardSetting,
-    /// The variable by which a process manager tells that it started this program, if one did.
+    /// The variable by which a process manager tells that it started the application, if one did.
     pub manager: Option<&'static str>,
-    /// The MPI library, as it names itself.
+    /// The application's MPI.
     pub mpi: Mpi,
     /// What fd 0 is.
     pub stdin: Stdin,
 }
 
-/// What is done in the program.
+/// What is done about a spawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
     /// Nothing.
     None,
-    /// Nothing here; what MPI launches is recognised when it is executed, and handed to the agent.
+    /// Nothing in the application; the agent is executed in the place of what MPI launches.
     Launch,
     /// The same, and fd 0 is replaced around the call.
     Call,
@@ -40,22 +40,22 @@ pub struct Decision {
 /// The table.
 pub fn decide(facts: &Facts) -> Decision {
     use GuardSetting::{Auto, Call, Launch, Off};
-    let known = facts.mpi.family != Family::Unknown;
+    let is_known = facts.mpi.family != Family::Unknown;
     let (guard, reason) = match (facts.setting, facts.manager) {
         (Off, _) => (Guard::None, "SPAWNFIX_GUARD=off"),
-        (_, Some(manager)) if facts.mpi.family.heeds(manager) => (
+        (_, Some(manager)) if facts.mpi.family.uses_manager(manager) => (
             Guard::None,
-            "a process manager started this program, so MPI launches nothing of its own",
+            "a process manager started this application, so MPI launches nothing of its own",
         ),
         (Launch, _) => (Guard::Launch, "SPAWNFIX_GUARD=launch"),
         (Call, _) => (Guard::Call, "SPAWNFIX_GUARD=call"),
-        (Auto, _) if known => (
+        (Auto, _) if is_known => (
             Guard::Launch,
-            "what this MPI launches would share the program's terminal and its fate",
+            "what this MPI launches would share the application's terminal and its fate",
         ),
         (Auto, _) => (
             Guard::Call,
-            "not an MPI that spawnfix knows: stdin is replaced around the call",
+            "spawnfix does not know this MPI: stdin is replaced around the call",
         ),
     };
     Decision { guard, reason }
@@ -91,7 +91,7 @@ mod tests {
         Facts {
             setting,
             manager,
-            mpi: Mpi::named(library.as_bytes()),
+            mpi: Mpi::from_version_text(library.as_bytes()),
             stdin: Stdin::Terminal,
         }
     }
@@ -140,14 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn mpich_may_not_heed_a_pmix_server() {
+    fn mpich_may_not_use_a_pmix_server() {
         let guard = |library| guard(GuardSetting::Auto, Some("PMIX_RANK"), library);
         assert_eq!(guard("MPICH Version:\t4.2.3\n"), Guard::Launch);
         assert_eq!(guard("Open MPI v5.0.11, package: …"), Guard::None);
     }
 
     #[test]
-    fn the_line_tells_a_bug_reports_facts() {
+    fn the_line_says_what_a_bug_report_needs() {
         let facts = facts(
             GuardSetting::Auto,
             None,

@@ -1,57 +1,90 @@
-//! A spawn whose children never came: the agent sees that, and lets a stand-in connect, so that libmpi returns; here it
-//! becomes an MPI error.
+//! A spawn whose children ended before they connected becomes an MPI error.
+//!
+//! The library counts the calls in a [`SpawnPage`]. The agent sees by the page that the application waits for children
+//! that are gone, has a placeholder connect in their place, so that libmpi returns, and marks the call as failed. The
+//! library then disconnects from the placeholder, and raises MPI_ERR_SPAWN as libmpi would.
 
+use std::os::fd::RawFd;
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
 
 use libc::c_int;
 
-use crate::preload::real_fn::Real;
-use crate::shared::spawn_page::Calls;
-
-/// What tells the agent which calls the program is in; made at the first of them.
-static CALLS: OnceLock<Option<&'static Calls>> = OnceLock::new();
+use crate::preload::real_fn::RealFn;
+use crate::shared::paths;
+use crate::shared::spawn_page::SpawnPage;
 
 /// A call that spawns, from its begin to its end.
 pub struct Call {
-    calls: &'static Calls,
+    page: &'static SpawnPage,
     number: u32,
 }
 
 impl Call {
-    /// It begins, over this communicator. `None`: the agent can't be told of it, or there would be no help.
+    /// A call over this communicator begins. `None`: the agent can't see it, or the library could not help.
     ///
     /// # Safety
     /// It must be a communicator's handle.
     pub unsafe fn begin(comm: usize) -> Option<Call> {
+        static PAGE: OnceLock<Option<&SpawnPage>> = OnceLock::new();
         // SAFETY: by this function's contract.
         if unsafe { !is_alone(comm) } {
             return None;
         }
-        let calls = *CALLS.get_or_init(Calls::create);
-        calls.map(|calls| Call {
-            calls,
-            number: calls.begin(),
-        })
+        let page = (*PAGE.get_or_init(create_page))?;
+        let number = page.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        Some(Call { page, number })
     }
 
-    /// Whether its children never came, which libmpi doesn't know.
-    pub fn is_in_vain(&self) -> bool {
-        self.calls.has_failed(self.number)
+    /// Whether its children ended before they connected, which libmpi doesn't know.
+    pub fn has_failed(&self) -> bool {
+        self.page.failed.load(Ordering::SeqCst) == self.number
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.calls.end();
+        self.page.returned.fetch_add(1, Ordering::SeqCst);
     }
+}
+
+/// How many descriptors are left to the application: libmpi needs four for a spawn.
+const DESCRIPTORS_LEFT: libc::rlim_t = 16;
+
+/// A page that the agent finds by its descriptor, which stays open. `None`: the system has no memfd, or the process may
+/// soon have no descriptor left for libmpi.
+fn create_page() -> Option<&'static SpawnPage> {
+    #[cfg(target_os = "linux")]
+    // SAFETY: a C string and integers; glibc before 2.27 has no memfd_create. The descriptor is this function's own.
+    // All zeroes is a rlimit.
+    unsafe {
+        // SpawnPage::LINK has this name.
+        let name = c"spawnfix".as_ptr();
+        let created = libc::syscall(libc::SYS_memfd_create, name, libc::MFD_CLOEXEC) as RawFd;
+        // Above fd 2: what the application has closed there stays closed.
+        let fd = libc::fcntl(created, libc::F_DUPFD_CLOEXEC, 3);
+        libc::close(created);
+        let mut limit = std::mem::zeroed::<libc::rlimit>();
+        let usable = fd >= 0
+            && libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0
+            && fd as libc::rlim_t + DESCRIPTORS_LEFT < limit.rlim_cur
+            && libc::ftruncate(fd, size_of::<SpawnPage>() as libc::off_t) == 0;
+        let page = usable.then(|| SpawnPage::map(fd)).flatten();
+        if page.is_none() {
+            libc::close(fd);
+        }
+        page
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
 }
 
 /// MPI_ERR_SPAWN in the mpi.h of MPICH and its kin, and in MPI 5's standard ABI (libmpi_abi).
 const ERR_SPAWN: c_int = 42;
 const ERR_SPAWN_ABI: c_int = 53;
 
-/// Whether this process is alone in this communicator. Others in it would have to part with a stand-in as well, and
-/// know nothing of it.
+/// Whether this process is alone in this communicator. Others in it would have to disconnect from the placeholder as
+/// well, and their library does not see it.
 ///
 /// # Safety
 /// It must be a communicator's handle.
@@ -59,35 +92,35 @@ unsafe fn is_alone(comm: usize) -> bool {
     type Size = unsafe extern "C-unwind" fn(usize, *mut c_int) -> c_int;
     let mut count = 0;
     // SAFETY: the address is that of PMPI_Comm_size, whose prototype this is; by this function's contract.
-    Real::find("PMPI_Comm_size").is_some_and(|real| unsafe {
+    RealFn::find("PMPI_Comm_size").is_some_and(|real| unsafe {
         std::mem::transmute::<usize, Size>(real.address())(comm, &mut count) == 0 && count == 1
     })
 }
 
-/// The functions of MPI's by which a program parts with a stand-in and hears of an error.
-pub struct Parting {
-    barrier: Real,
-    disconnect: Real,
-    handler: Real,
+/// The MPI functions by which the application disconnects from a placeholder and gets its error.
+pub struct ErrorPath {
+    barrier: RealFn,
+    disconnect: RealFn,
+    handler: RealFn,
     /// Whether it is MPI 5's standard ABI, in which a handle is a pointer.
     abi: bool,
 }
 
-impl Parting {
-    pub fn find() -> Option<Parting> {
-        let handler = Real::find("PMPI_Comm_call_errhandler")?;
+impl ErrorPath {
+    /// Those of the application's MPI.
+    pub fn find() -> Option<ErrorPath> {
+        let handler = RealFn::find("PMPI_Comm_call_errhandler")?;
         let file = handler.object();
-        let name = file.rsplit('/').next().unwrap_or_default();
-        Some(Parting {
-            barrier: Real::find("PMPI_Barrier")?,
-            disconnect: Real::find("PMPI_Comm_disconnect")?,
-            abi: name.starts_with("libmpi_abi"),
+        Some(ErrorPath {
+            barrier: RealFn::find("PMPI_Barrier")?,
+            disconnect: RealFn::find("PMPI_Comm_disconnect")?,
+            abi: paths::file_name(file.as_bytes()).starts_with(b"libmpi_abi"),
             handler,
         })
     }
 
-    /// Parts with the stand-in, which does the same, and raises MPI_ERR_SPAWN on the caller's communicator, as libmpi
-    /// would. The handler may end the program, or throw.
+    /// Disconnects from the placeholder, which does the same, and raises MPI_ERR_SPAWN on the caller's communicator, as
+    /// libmpi would. The error handler may end the application, or throw.
     ///
     /// # Safety
     /// `comm` must be the communicator's handle that the spawn was given, `intercomm` the place where it has put the

@@ -10,17 +10,15 @@ use std::time::Instant;
 use libc::c_void;
 use libc::{c_char, c_int};
 
-use crate::mpi::environment;
 use crate::mpi::launch::Launch;
 use crate::preload::after_fork::{self, Arguments};
 use crate::preload::call_guard::{self, CallGuard};
-use crate::preload::cancellation::Uncancelled;
 use crate::preload::decision::{self, Facts, Guard};
-use crate::preload::failed_spawn::{Call, Parting};
-use crate::preload::real_fn::{self, Real};
-use crate::shared::settings::{self, GuardSetting};
-use crate::shared::stdin::Stdin;
-use crate::shared::stdio;
+use crate::preload::failed_spawn::{Call, ErrorPath};
+use crate::preload::host_process::{self, Uncancelled};
+use crate::preload::real_fn::{self, RealFn};
+use crate::shared::settings::GuardSetting;
+use crate::shared::stdio::{self, Stdin};
 
 // int execvp(const char *file, char *const argv[]): exec(3). What MPICH and its kin call in their forked child.
 redhook::hook! {
@@ -43,7 +41,7 @@ redhook::hook! {
 #[cfg(not(target_vendor = "apple"))]
 unsafe extern "C" fn real_execv(path: *const c_char, argv: *const *const c_char) -> c_int {
     // SAFETY: the caller keeps the function's contract, and environ is what it takes.
-    unsafe { libc::execve(path, argv, crate::preload::host_process::pointer().cast()) }
+    unsafe { libc::execve(path, argv, host_process::environ()) }
 }
 #[cfg(target_vendor = "apple")]
 use execv as real_execv;
@@ -61,8 +59,8 @@ pub fn resolve() {
     let _ = redhook::real!(execvp);
 }
 
-/// Calls the real function; before that, if it would be an MPI's launch, the agent takes it over. A vforked child comes
-/// here, too: what is no launch writes nothing.
+/// Calls the real function; if this is an MPI's launch, executes the agent instead. A vforked child comes here, too:
+/// what is no launch writes nothing.
 ///
 /// # Safety
 /// The arguments must be what execv and execvp take.
@@ -73,7 +71,7 @@ unsafe fn execute(
 ) -> c_int {
     // SAFETY: by this function's contract. A null file or argv is the real function's to refuse.
     unsafe {
-        if file.is_null() || settings::get().guard == GuardSetting::Off {
+        if file.is_null() || host_process::settings().guard == GuardSetting::Off {
             return real(file, argv);
         }
         let name = CStr::from_ptr(file);
@@ -83,17 +81,17 @@ unsafe fn execute(
             return real(file, argv);
         };
         if let Some(arguments) = arguments {
-            after_fork::take_over(launch, name, arguments);
+            after_fork::exec_agent(launch, name, arguments);
         }
         real(file, argv);
-        after_fork::launch_failed(launch, name, stdio::errno())
+        after_fork::exit(name, stdio::errno())
     }
 }
 
 /// The real function that a hook stands in for, if there is one. The hook is reached by its name.
 #[cfg(not(target_vendor = "apple"))]
 macro_rules! real {
-    ($name:ident) => {{ Real::find(stringify!($name)) }};
+    ($name:ident) => {{ RealFn::find(stringify!($name)) }};
 }
 
 /// The real function that a hook stands in for, if there is one. The hook is reached through a tuple of
@@ -117,12 +115,12 @@ macro_rules! real {
             AtomicPtr::new(self::$name as *mut c_void),
             AtomicPtr::new($name as *mut c_void),
         ];
-        std::num::NonZeroUsize::new(TUPLE[1].load(Ordering::Relaxed) as usize).map(Real::at)
+        std::num::NonZeroUsize::new(TUPLE[1].load(Ordering::Relaxed) as usize).map(RealFn::at)
     }};
 }
 
-/// An MPI function that spawns: exported under its name, with `Word` for whatever is a handle or a pointer. Behind it
-/// stands what a call in vain is told by.
+/// Defines an exported MPI function that spawns. Handles and pointers are passed through as `Word`. The last two
+/// arguments name the communicator and the place of the new one, which a failed spawn needs.
 macro_rules! spawn_hook {
     ($(#[$documentation:meta])* $name:ident($($argument:ident: $type:ty),+), $comm:ident, $intercomm:ident) => {
         $(#[$documentation])*
@@ -138,7 +136,7 @@ macro_rules! spawn_hook {
             type Function = unsafe extern "C-unwind" fn($($type),+) -> c_int;
             let name = stringify!($name);
             let Some(real) = catch_unwind(|| real!($name)).unwrap_or(None) else {
-                log::error!("{name} was called, but no MPI library is loaded in this program");
+                log::error!("{name} was called, but no MPI library is loaded");
                 return NO_MPI;
             };
             // SAFETY: the caller's communicator.
@@ -148,7 +146,7 @@ macro_rules! spawn_hook {
             let code = unsafe { std::mem::transmute::<usize, Function>(real.address())($($argument),+) };
             match spawn.end(code) {
                 // SAFETY: the caller's communicator, and where libmpi has put another one.
-                Some(parting) => unsafe { parting.error($comm, $intercomm) },
+                Some(error_path) => unsafe { error_path.error($comm, $intercomm) },
                 None => code,
             }
         }
@@ -184,7 +182,7 @@ spawn_hook! {
 
 /// One call of a spawning function, from the decision to the outcome.
 ///
-/// No panic leaves `begin` or `end`: a defect here costs the guard or a log line, not the program's call.
+/// No panic leaves `begin` or `end`: a defect here costs the guard or a log line, not the application's call.
 struct Spawn {
     name: &'static str,
     started: Instant,
@@ -199,10 +197,10 @@ impl Spawn {
         let _uncancelled = Uncancelled::new();
         let guarded = catch_unwind(|| {
             let facts = Facts {
-                setting: settings::get().guard,
-                manager: environment::of_this_program(),
-                mpi: real_fn::mpi_of_this_program(),
-                stdin: Stdin::of_this_program(),
+                setting: host_process::settings().guard,
+                manager: host_process::manager(),
+                mpi: real_fn::mpi_of_this_process(),
+                stdin: Stdin::of_this_process(),
             };
             let decision = decision::decide(&facts);
             log::info!("{name}: {facts}; {decision}");
@@ -225,22 +223,22 @@ impl Spawn {
         }
     }
 
-    /// The real function has returned. What is to be done where it was in vain: its children never came, and libmpi
-    /// doesn't know.
-    fn end(self, code: c_int) -> Option<Parting> {
+    /// The real function has returned. Gives the way to an error if the children ended before they connected, which
+    /// libmpi doesn't know.
+    fn end(self, code: c_int) -> Option<ErrorPath> {
         let _uncancelled = Uncancelled::new();
         let milliseconds = self.started.elapsed().as_millis();
         let ended = catch_unwind(AssertUnwindSafe(|| {
             drop(self.guard);
-            let in_vain = code == 0 && self.call.is_some_and(|call| call.is_in_vain());
+            let has_failed = code == 0 && self.call.is_some_and(|call| call.has_failed());
             let (name, success) = (self.name, if code == 0 { " (MPI_SUCCESS)" } else { "" });
-            let error = if in_vain {
-                "; for the program it is an error"
+            let error = if has_failed {
+                "; its children ended before they connected, so the application gets MPI_ERR_SPAWN"
             } else {
                 ""
             };
             log::info!("{name}: returned {code}{success} after {milliseconds} ms{error}");
-            in_vain.then(Parting::find).flatten()
+            has_failed.then(ErrorPath::find).flatten()
         }));
         ended.unwrap_or_default()
     }
@@ -249,7 +247,7 @@ impl Spawn {
 fn guard_call(name: &str) -> Option<CallGuard> {
     if let Some(threads) = call_guard::threads().filter(|&threads| threads > 1) {
         log::warn!(
-            "{name}: all {threads} threads of this program are without stdin during the call"
+            "{name}: all {threads} threads of this process are without stdin during the call"
         );
     }
     CallGuard::new()

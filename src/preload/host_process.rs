@@ -1,19 +1,86 @@
-//! The environment, as a library that is loaded into every process may read it.
+//! Manners in a process that is not ours: its environment as it was at load, and its threads' cancellation.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
+use std::sync::OnceLock;
 
-use libc::c_char;
+use libc::{c_char, c_int};
 
-/// What the names of the variables begin with that the library may mind: its own, and the process managers'.
+use crate::mpi::environment;
+use crate::shared::settings::{self, Complaint, Settings};
+
+/// What was read at load.
+struct AtLoad {
+    settings: Settings,
+    /// The settings as `NAME=value`, for the agent: the environment may have been changed since.
+    words: Vec<CString>,
+}
+
+static AT_LOAD: OnceLock<AtLoad> = OnceLock::new();
+
+/// The variable of the process manager that started this process. Read at load: later, in a singleton, Open MPI 4's
+/// MPI_Init sets PMIX_RANK itself.
+static MANAGER: OnceLock<&str> = OnceLock::new();
+
+/// Reads the environment, for the ctor. Gives a complaint for each setting that cannot be used.
+pub fn read_environment() -> Vec<Complaint> {
+    // SAFETY: the ctor runs while nothing else does, so nothing changes the environment before this function returns.
+    let variables: Vec<&[u8]> = unsafe { variables() }.collect();
+    // Most processes have none, and are spared the rest.
+    if variables.is_empty() {
+        return Vec::new();
+    }
+    let name = |variable: &'static [u8]| variable.split(|&byte| byte == b'=').next();
+    if let Some(manager) = environment::manager(|manager| {
+        let mut names = variables.iter().filter_map(|variable| name(variable));
+        names.any(|name| name == manager.as_bytes())
+    }) {
+        let _ = MANAGER.set(manager);
+    }
+    if is_secure_execution() {
+        return Vec::new();
+    }
+    let (settings, complaints) = settings::parse(variables.iter().copied());
+    // The log file as an absolute path, in place of what stands in the environment.
+    let log_file = settings.log_file.as_ref().map(|file| {
+        let name = settings::LOG_FILE.as_bytes();
+        [name, b"=", file.to_bytes()].concat()
+    });
+    let others = variables
+        .iter()
+        .filter(|variable| name(variable) != Some(settings::LOG_FILE.as_bytes()))
+        .map(|variable| variable.to_vec());
+    let words = log_file.into_iter().chain(others);
+    let words = words.filter_map(|word| CString::new(word).ok()).collect();
+    let _ = AT_LOAD.set(AtLoad { settings, words });
+    complaints
+}
+
+/// The settings. A lock-free read: also usable between fork and exec.
+pub fn settings() -> &'static Settings {
+    static DEFAULT: Settings = Settings::DEFAULT;
+    AT_LOAD.get().map_or(&DEFAULT, |at_load| &at_load.settings)
+}
+
+/// The settings as `NAME=value`. A lock-free read: also usable between fork and exec.
+pub fn settings_as_words() -> &'static [CString] {
+    AT_LOAD.get().map_or(&[], |at_load| &at_load.words)
+}
+
+/// The variable by which a process manager tells that it started this process, if one did.
+pub fn manager() -> Option<&'static str> {
+    MANAGER.get().copied()
+}
+
+/// What the names of the variables begin with that are read at load: our own, and the process managers'.
 const PREFIXES: [&[u8]; 2] = [b"SPAWNFIX_", b"PMI"];
 
 /// Each `NAME=value` of the environment that begins with one of [`PREFIXES`], without copying it.
 ///
 /// # Safety
 /// Nothing may change the environment while the iterator or what it yielded is in use.
-pub unsafe fn variables<'a>() -> impl Iterator<Item = &'a [u8]> {
-    // SAFETY: the caller sees to it that the array stays as it is.
-    let environ = unsafe { pointer() };
+unsafe fn variables<'a>() -> impl Iterator<Item = &'a [u8]> {
+    // SAFETY: by this function's contract the array stays as it is.
+    let environ = unsafe { environ() };
     let variables = (0..).map_while(move |at| {
         if environ.is_null() {
             return None;
@@ -40,14 +107,14 @@ pub unsafe fn variables<'a>() -> impl Iterator<Item = &'a [u8]> {
 ///
 /// # Safety
 /// The pointer is good as long as nothing changes the environment.
-pub unsafe fn pointer() -> *mut *const c_char {
+pub unsafe fn environ() -> *const *const c_char {
     #[cfg(target_vendor = "apple")]
     // SAFETY: _NSGetEnviron always returns the address of environ; a dylib cannot name environ itself.
     return unsafe { (*libc::_NSGetEnviron()).cast() };
     #[cfg(not(target_vendor = "apple"))]
     {
         unsafe extern "C" {
-            static environ: *mut *const c_char;
+            static environ: *const *const c_char;
         }
         // SAFETY: the C library defines environ and has set it before any ctor runs.
         unsafe { environ }
@@ -55,34 +122,38 @@ pub unsafe fn pointer() -> *mut *const c_char {
 }
 
 /// Whether the process has more rights than its user: setuid, setgid, file capabilities. In this secure-execution mode
-/// (ld.so(8)) the environment is another user's word.
-pub fn is_anothers() -> bool {
+/// (ld.so(8)) the environment is what another user wrote.
+fn is_secure_execution() -> bool {
     #[cfg(target_os = "linux")]
-    {
-        // getauxval(3) would be one more version of glibc's symbols to compare, in every process.
-        std::fs::read("/proc/self/auxv").map_or(true, |vector| is_secure(&vector))
-    }
-    #[cfg(not(target_os = "linux"))]
-    // SAFETY: issetugid has no arguments and only asks the kernel.
-    return unsafe { issetugid() } != 0;
+    // SAFETY: getauxval takes an integer and only reads what the kernel passed at the start.
+    return unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    #[cfg(target_vendor = "apple")]
+    return super::macos::is_secure_execution();
 }
 
-/// What an auxiliary vector (proc(5): /proc/PID/auxv) says of it.
-#[cfg(target_os = "linux")]
-pub fn is_secure(vector: &[u8]) -> bool {
-    const WORD: usize = size_of::<usize>();
-    let words = vector.chunks_exact(WORD).map(|word| {
-        let mut bytes = [0; WORD];
-        bytes.copy_from_slice(word);
-        usize::from_ne_bytes(bytes)
-    });
-    let words: Vec<usize> = words.collect();
-    words
-        .chunks_exact(2)
-        .any(|entry| entry[0] == libc::AT_SECURE as usize && entry[1] != 0)
-}
+/// While it lives, a cancellation of this thread (pthread_cancel(3)) waits: it would unwind into a catch_unwind of
+/// ours, which can't let a foreign unwinding pass, and aborts.
+pub struct Uncancelled(c_int);
 
-#[cfg(not(target_os = "linux"))]
 unsafe extern "C" {
-    fn issetugid() -> libc::c_int;
+    fn pthread_setcancelstate(state: c_int, old: *mut c_int) -> c_int;
+}
+
+impl Uncancelled {
+    /// From now on it waits.
+    pub fn new() -> Uncancelled {
+        /// pthread.h: 1 in glibc and musl, 0 on macOS.
+        const DISABLE: c_int = if cfg!(target_vendor = "apple") { 0 } else { 1 };
+        let mut before = 0;
+        // SAFETY: it writes one int.
+        unsafe { pthread_setcancelstate(DISABLE, &mut before) };
+        Uncancelled(before)
+    }
+}
+
+impl Drop for Uncancelled {
+    fn drop(&mut self) {
+        // SAFETY: the state is what the call above gave; it writes one int.
+        unsafe { pthread_setcancelstate(self.0, &mut 0) };
+    }
 }

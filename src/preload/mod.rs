@@ -1,12 +1,13 @@
-//! The library alone: what is interposed, and what that does.
+//! The library alone: what it interposes, and what that does.
 
 pub mod after_fork;
 pub mod call_guard;
-pub mod cancellation;
 pub mod decision;
 pub mod failed_spawn;
 pub mod hooks;
 pub mod host_process;
+#[cfg(target_vendor = "apple")]
+pub mod macos;
 pub mod own_path;
 pub mod real_fn;
 #[cfg(all(target_os = "linux", not(test)))]

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 #[cfg(target_os = "linux")]
-use crate::shared::stdio;
+use crate::shared::paths;
 
 /// A path on the stack, with a final 0 behind what is used.
 pub struct PathBuffer {
@@ -40,63 +40,57 @@ pub fn own_directory(path: &mut PathBuffer) -> Option<()> {
     Some(())
 }
 
-/// Between fork and exec: the file that this library was loaded from. To ask the dynamic linker (dladdr) would take its
-/// lock here, and at load cost each process a tenth of the preload.
-#[cfg(target_os = "linux")]
+/// Between fork and exec: the file that this library was loaded from. dladdr would take the dynamic linker's lock here,
+/// and would cost each process something at load.
 fn own_file(path: &mut PathBuffer) -> Option<()> {
     let own = own_file as *const () as usize;
-    // SAFETY: the path is a C string; the descriptor was opened here, or is fd 0, which nobody in this child uses
-    // again; `chunk` has the length that is told.
+    #[cfg(target_vendor = "apple")]
+    {
+        path.used = super::macos::file_of_code(own, &mut path.bytes)?;
+        Some(())
+    }
+    #[cfg(target_os = "linux")]
+    // SAFETY: the path is a C string; the descriptor was opened here; `chunk` has the length that is given.
     unsafe {
-        let open = || {
-            libc::open(
-                c"/proc/self/maps".as_ptr(),
-                libc::O_RDONLY | libc::O_CLOEXEC,
-            )
-        };
-        let mut maps = open();
-        // There are no more descriptors: fd 0, which nobody here has a use for, makes room, and for
-        // ld.so, which needs one to load the agent.
-        if maps < 0 && stdio::errno() == libc::EMFILE {
-            libc::close(libc::STDIN_FILENO);
-            maps = open();
-        }
+        let maps = libc::open(
+            c"/proc/self/maps".as_ptr(),
+            libc::O_RDONLY | libc::O_CLOEXEC,
+        );
         let mut chunk = [0; 512];
-        loop {
+        let found = loop {
             let count = libc::read(maps, chunk.as_mut_ptr().cast(), chunk.len());
-            let found = usize::try_from(count)
-                .ok()
-                .filter(|count| *count > 0)
-                .map(|count| {
-                    chunk[..count].iter().any(|&byte| {
-                        if byte != b'\n' {
-                            // A line that is too long is cut, and names no file of ours.
-                            _ = path.append(&[byte]);
-                            return false;
-                        }
-                        let found = file_at(&path.bytes[..path.used], own);
-                        if let Some(range) = found.clone() {
-                            path.bytes.copy_within(range.clone(), 0);
-                            path.used = range.len();
-                        } else {
-                            path.used = 0;
-                        }
-                        found.is_some()
-                    })
-                });
-            match found {
-                Some(false) => {}
-                _ => {
-                    libc::close(maps);
-                    return found.map(|_| ());
-                }
+            let Some(read) = usize::try_from(count).ok().filter(|count| *count > 0) else {
+                break None;
+            };
+            if chunk[..read].iter().any(|&byte| path.take(byte, own)) {
+                break Some(());
             }
-        }
+        };
+        libc::close(maps);
+        found
     }
 }
 
-/// Where the file's path is in this line of /proc/PID/maps (proc(5)), if it is mapped at this address. After an update,
-/// the file that was loaded is gone, and " (deleted)" stands behind its path: the new one is in its place.
+#[cfg(target_os = "linux")]
+impl PathBuffer {
+    /// Takes one byte of /proc/self/maps. True: a line has ended which names the file that is mapped at this address,
+    /// and that path is all that the buffer has now.
+    fn take(&mut self, byte: u8, address: usize) -> bool {
+        if byte != b'\n' {
+            // A line that is too long is cut, and names no file of ours.
+            let _ = self.append(&[byte]);
+            return false;
+        }
+        let range = file_at(&self.bytes[..self.used], address);
+        self.used = range.clone().map_or(0, |range| range.len());
+        if let Some(range) = range.clone() {
+            self.bytes.copy_within(range, 0);
+        }
+        range.is_some()
+    }
+}
+
+/// Where the file's path is in this line of /proc/PID/maps (proc(5)), if it is mapped at this address.
 #[cfg(target_os = "linux")]
 pub fn file_at(line: &[u8], address: usize) -> Option<std::ops::Range<usize>> {
     let number = |text: &[u8]| usize::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok();
@@ -107,22 +101,7 @@ pub fn file_at(line: &[u8], address: usize) -> Option<std::ops::Range<usize>> {
         return None;
     }
     let start = line.iter().position(|&byte| byte == b'/')?;
-    let path = &line[start..];
-    let length = path.strip_suffix(b" (deleted)").unwrap_or(path).len();
-    Some(start..start + length)
-}
-
-/// Between fork and exec: the file that this library was loaded from.
-#[cfg(target_vendor = "apple")]
-fn own_file(path: &mut PathBuffer) -> Option<()> {
-    let own = own_file as *const () as usize as u64;
-    let size = path.bytes.len() as u32;
-    // SAFETY: a system call (libproc.h), which fills as much of the buffer as it returns.
-    let length = unsafe {
-        libc::proc_regionfilename(libc::getpid(), own, path.bytes.as_mut_ptr().cast(), size)
-    };
-    path.used = usize::try_from(length).ok().filter(|&length| length > 0)?;
-    Some(())
+    Some(start..start + paths::without_deleted(&line[start..]).len())
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -162,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn this_program_finds_its_own_file() {
+    fn a_process_finds_its_own_file() {
         let mut path = PathBuffer::default();
         own_file(&mut path).unwrap();
         let own = std::env::current_exe().unwrap();

@@ -1,4 +1,4 @@
-//! The program's own MPI: its real functions behind our hooks, and what it says of itself.
+//! The application's MPI: the real functions behind our hooks, and its version.
 
 use std::ffi::{CStr, CString};
 use std::num::NonZeroUsize;
@@ -6,24 +6,26 @@ use std::num::NonZeroUsize;
 use libc::{c_char, c_int, c_void};
 
 use crate::mpi::Mpi;
+#[cfg(target_vendor = "apple")]
+use crate::preload::macos::loaded_objects;
 use crate::shared::logging::Escaped;
 
-/// A function of the program's MPI. While one lives, the library that has it stays loaded.
-pub struct Real {
+/// A function of the application's MPI. While one lives, the library that has it stays loaded.
+pub struct RealFn {
     address: NonZeroUsize,
     /// A reference that was taken to the library, or null.
     handle: *mut c_void,
 }
 
-impl Real {
+impl RealFn {
     /// The function that the dynamic linker would have bound without us, or `None` if no MPI is loaded. It is looked
     /// up each time, as an MPI may be unloaded and another one loaded, and one look-up is nothing beside a spawn.
     ///
     /// Where several loaded libraries define it, the first is taken and a warning names them.
-    pub fn find(name: &str) -> Option<Real> {
+    pub fn find(name: &str) -> Option<RealFn> {
         let mut found = definitions(&CString::new(name).ok()?);
         if found.len() > 1 {
-            let objects: Vec<_> = found.iter().map(Real::object).collect();
+            let objects: Vec<_> = found.iter().map(RealFn::object).collect();
             log::warn!(
                 "{name} is defined by several loaded libraries; the first is called: {}",
                 objects.join(", ")
@@ -33,8 +35,8 @@ impl Real {
     }
 
     /// One that needs no reference to its library.
-    pub fn at(address: NonZeroUsize) -> Real {
-        Real {
+    pub fn at(address: NonZeroUsize) -> RealFn {
+        RealFn {
             address,
             handle: std::ptr::null_mut(),
         }
@@ -55,7 +57,7 @@ impl Real {
     }
 }
 
-impl Drop for Real {
+impl Drop for RealFn {
     fn drop(&mut self) {
         if !self.handle.is_null() {
             // SAFETY: the handle is a dlopen's that was not closed yet.
@@ -64,11 +66,11 @@ impl Drop for Real {
     }
 }
 
-/// Asks the program's MPI library its name, which may be done at any time, also before MPI_Init.
-pub fn mpi_of_this_program() -> Mpi {
+/// Asks the application's MPI library for its version, which may be done at any time, also before MPI_Init.
+pub fn mpi_of_this_process() -> Mpi {
     type GetLibraryVersion = unsafe extern "C-unwind" fn(*mut c_char, *mut c_int) -> c_int;
-    let Some(real) = Real::find("MPI_Get_library_version") else {
-        return Mpi::named(b"");
+    let Some(real) = RealFn::find("MPI_Get_library_version") else {
+        return Mpi::from_version_text(b"");
     };
     // SAFETY: the address is that of MPI_Get_library_version, whose C prototype this is.
     let get = unsafe { std::mem::transmute::<usize, GetLibraryVersion>(real.address()) };
@@ -77,7 +79,7 @@ pub fn mpi_of_this_program() -> Mpi {
     // SAFETY: the buffer has the size that the MPI standard asks for; both pointers are good for the call.
     let code = unsafe { get(text.as_mut_ptr().cast(), &mut length) };
     let length = usize::try_from(length).unwrap_or(0).min(VERSION_SIZE);
-    Mpi::named(if code == 0 { &text[..length] } else { b"" })
+    Mpi::from_version_text(if code == 0 { &text[..length] } else { b"" })
 }
 
 /// MPI_MAX_LIBRARY_VERSION_STRING, the largest there is: MPICH's and the standard ABI's.
@@ -87,12 +89,12 @@ const VERSION_SIZE: usize = 8192;
 /// RTLD_NEXT gives, then what each loaded object and its dependencies see, in load order.
 ///
 /// RTLD_NEXT alone is not enough: a libmpi that came with a dlopen(RTLD_LOCAL), as Python's does, is not in it.
-fn definitions(name: &CStr) -> Vec<Real> {
-    let mut found: Vec<Real> = Vec::new();
-    let new = |found: &[Real], address: *mut c_void| {
+fn definitions(name: &CStr) -> Vec<RealFn> {
+    let mut found: Vec<RealFn> = Vec::new();
+    let new = |found: &[RealFn], address: *mut c_void| {
         let address = NonZeroUsize::new(address.expose_provenance())?;
-        let known = found.iter().any(|real| real.address == address);
-        (!known && !is_ours(address)).then_some(Real::at(address))
+        let is_known = found.iter().any(|real| real.address == address);
+        (!is_known && !is_ours(address)).then_some(RealFn::at(address))
     };
     // SAFETY: `name` is a C string.
     let next = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
@@ -102,14 +104,14 @@ fn definitions(name: &CStr) -> Vec<Real> {
     }
     for object in loaded_objects() {
         // SAFETY: `object` is a C string. RTLD_NOLOAD: no constructor runs, at most a reference is added, which is
-        // given back here or with the Real.
+        // given back here or with the RealFn.
         unsafe {
             let handle = libc::dlopen(object.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
             if handle.is_null() {
                 continue;
             }
             match new(&found, libc::dlsym(handle, name.as_ptr())) {
-                Some(real) => found.push(Real {
+                Some(real) => found.push(RealFn {
                     handle,
                     address: real.address,
                 }),
@@ -149,9 +151,9 @@ fn object(address: *const c_void) -> String {
 
 /// The file names of all loaded objects, in load order. The main program, which has none, is left out: were the
 /// function its own, this library would not have been called.
+#[cfg(target_os = "linux")]
 fn loaded_objects() -> Vec<CString> {
     let mut names = Vec::new();
-    #[cfg(target_os = "linux")]
     {
         unsafe extern "C" fn note(
             info: *mut libc::dl_phdr_info,
@@ -169,23 +171,6 @@ fn loaded_objects() -> Vec<CString> {
         }
         // SAFETY: `note` has the callback's prototype, and `names` outlives the call.
         unsafe { libc::dl_iterate_phdr(Some(note), std::ptr::from_mut(&mut names).cast()) };
-    }
-    #[cfg(target_vendor = "apple")]
-    {
-        unsafe extern "C" {
-            fn _dyld_image_count() -> u32;
-            fn _dyld_get_image_name(index: u32) -> *const c_char;
-        }
-        // SAFETY: an index that has meanwhile gone gives null; a name stays as long as its image does, and one
-        // that is unloaded by another thread just now is the program's own race with its MPI call.
-        unsafe {
-            for index in 1.._dyld_image_count() {
-                let name = _dyld_get_image_name(index);
-                if !name.is_null() {
-                    names.push(CStr::from_ptr(name).to_owned());
-                }
-            }
-        }
     }
     names
 }

@@ -10,7 +10,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::{Process, stdin_of};
-use crate::shared::stdin::Stdin;
+use crate::shared::paths;
+use crate::shared::stdio::Stdin;
 
 fn proc(pid: Pid, name: &str) -> PathBuf {
     Path::new("/proc")
@@ -60,7 +61,7 @@ pub fn executable(pid: Pid) -> Option<PathBuf> {
     let file = fs::read_link(proc(pid, "exe")).ok()?;
     let bytes = file.as_os_str().as_bytes();
     // Behind the path of a file that an update has replaced.
-    let bytes = bytes.strip_suffix(b" (deleted)").unwrap_or(bytes);
+    let bytes = paths::without_deleted(bytes);
     Some(PathBuf::from(OsStr::from_bytes(bytes)))
 }
 

@@ -16,7 +16,7 @@ pub mod system {
 
     use super::super::{Process, stdin_of};
     use super::words;
-    use crate::shared::stdin::Stdin;
+    use crate::shared::stdio::Stdin;
 
     // sys/proc_info.h, where the libc crate lacks it.
     const PROC_ALL_PIDS: u32 = 1;

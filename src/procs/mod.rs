@@ -5,13 +5,13 @@
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::IsTerminal;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
-use crate::shared::stdin::Stdin;
+use crate::shared::stdio::Stdin;
 
 #[cfg(target_os = "linux")]
 pub mod linux;
@@ -76,29 +76,14 @@ pub fn ancestors(all: &HashMap<Pid, Process>, of: Pid) -> impl Iterator<Item = P
 
 /// What a file of this mode and device is, on another process's fd 0. It can be opened by this path.
 fn stdin_of(mode: u32, device: u64, path: &Path) -> Stdin {
-    let kind = mode as libc::mode_t & libc::S_IFMT;
-    if kind == libc::S_IFCHR {
+    Stdin::of(mode as libc::mode_t, device as libc::dev_t, || {
         // To ask a device whether it is a terminal, it has to be opened.
         let device = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
             .open(path);
-        if device.is_ok_and(|device| device.is_terminal()) {
-            return Stdin::Terminal;
-        }
-    }
-    match kind {
-        libc::S_IFIFO => Stdin::Pipe,
-        libc::S_IFSOCK => Stdin::Socket,
-        libc::S_IFREG => Stdin::File,
-        _ if Path::new("/dev/null")
-            .metadata()
-            .is_ok_and(|null| null.rdev() == device) =>
-        {
-            Stdin::DevNull
-        }
-        _ => Stdin::Device,
-    }
+        device.is_ok_and(|device| device.is_terminal())
+    })
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
-//! One format, `spawnfix[PID]: LEVEL: text`, from three places: env_logger in the program and in the agent, write(2) in
-//! a forked child.
+//! One format, `spawnfix[PID]: LEVEL: text`, and one way to write a line: env_logger's lines come this way, and so do
+//! those of a forked child, which the library formats on the stack.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fmt::{self, Write as _};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::c_int;
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -17,17 +17,12 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 /// under the preload say nothing.
 struct Lazy;
 
-static LAZY: Lazy = Lazy;
-
 /// SPAWNFIX_LOG, and SPAWNFIX_LOG_FILE.
 static FILTER: OnceLock<String> = OnceLock::new();
 static FILE: OnceLock<CString> = OnceLock::new();
 
-/// The level that holds in a forked child, which can't ask env_logger.
-static CHILD_LEVEL: AtomicUsize = AtomicUsize::new(Level::Warn as usize);
-
-/// The module whose level in SPAWNFIX_LOG counts for the forked child's lines.
-const CHILD_TARGET: &str = "spawnfix::preload::after_fork";
+/// Whether fd 2 was open at load. Where it was not, it is whatever the application or libmpi opens next.
+static STDERR: AtomicBool = AtomicBool::new(true);
 
 impl Log for Lazy {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -41,33 +36,20 @@ impl Log for Lazy {
     fn flush(&self) {}
 }
 
-/// Whether fd 2 was open at load. Where it was not, whatever the program or libmpi opens next has that number.
-static STDERR: AtomicBool = AtomicBool::new(true);
-
 /// Starts logging by this filter, or at `warn`, into this file, or to stderr. Once a process, while nothing else runs.
 pub fn start(filter: Option<&str>, file: Option<&CStr>) {
     // SAFETY: F_GETFD only asks.
     if unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_GETFD) } < 0 {
         STDERR.store(false, Ordering::Relaxed);
     }
-    let _ = log::set_logger(&LAZY);
+    let _ = log::set_logger(&Lazy);
     log::set_max_level(LevelFilter::Warn);
     if let Some(file) = file {
         let _ = FILE.set(file.to_owned());
     }
     if let Some(filter) = filter {
         let _ = FILTER.set(filter.to_owned());
-        let logger = logger();
-        log::set_max_level(logger.filter());
-        let enabled = |level: &Level| {
-            let metadata = Metadata::builder()
-                .level(*level)
-                .target(CHILD_TARGET)
-                .build();
-            logger.enabled(&metadata)
-        };
-        let child = Level::iter().filter(enabled).max();
-        CHILD_LEVEL.store(child.map_or(0, |level| level as usize), Ordering::Relaxed);
+        log::set_max_level(logger().filter());
     }
 }
 
@@ -77,15 +59,24 @@ fn logger() -> &'static env_logger::Logger {
         env_logger::Builder::new()
             .parse_filters(FILTER.get().map_or("warn", String::as_str))
             .format(|buffer, record| {
-                let pid = std::process::id();
                 io::Write::write_fmt(
                     buffer,
-                    format_args!("spawnfix[{pid}]: {}: {}\n", record.level(), record.args()),
+                    format_args!("{}\n", Line(record.level(), *record.args())),
                 )
             })
             .target(env_logger::Target::Pipe(Box::new(Output)))
             .build()
     })
+}
+
+/// A line of the log, without its line feed.
+pub struct Line<'a>(pub Level, pub fmt::Arguments<'a>);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Line(level, text) = self;
+        write!(f, "spawnfix[{}]: {level}: {text}", std::process::id())
+    }
 }
 
 /// Where env_logger's lines go; each arrives whole.
@@ -99,61 +90,6 @@ impl io::Write for Output {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Between fork and exec: logs one line from a buffer on the stack, if `level` is enabled.
-///
-/// A line that is longer than the buffer is cut.
-pub fn from_child(level: Level, text: fmt::Arguments<'_>) {
-    if level as usize > CHILD_LEVEL.load(Ordering::Relaxed) {
-        return;
-    }
-    let mut line = Line::default();
-    // SAFETY: getpid has no arguments and cannot fail.
-    let pid = unsafe { libc::getpid() };
-    // An error means only that the line was cut.
-    let _ = write!(line, "spawnfix[{pid}]: {level}: {text}");
-    emit(line.end());
-}
-
-/// A line on the stack.
-struct Line {
-    bytes: [u8; Line::SIZE],
-    used: usize,
-}
-
-impl Line {
-    /// Room for a PATH of the usual length; PIPE_BUF or less, so that a pipe takes a line whole.
-    const SIZE: usize = 4096;
-
-    /// The line with its line feed, for which `write_str` left room.
-    fn end(&mut self) -> &[u8] {
-        self.bytes[self.used] = b'\n';
-        &self.bytes[..=self.used]
-    }
-}
-
-impl Default for Line {
-    fn default() -> Line {
-        Line {
-            bytes: [0; Line::SIZE],
-            used: 0,
-        }
-    }
-}
-
-impl fmt::Write for Line {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = Line::SIZE - 1 - self.used;
-        let taken = text.len().min(room);
-        self.bytes[self.used..self.used + taken].copy_from_slice(&text.as_bytes()[..taken]);
-        self.used += taken;
-        if taken < text.len() {
-            Err(fmt::Error)
-        } else {
-            Ok(())
-        }
     }
 }
 
@@ -180,8 +116,8 @@ impl fmt::Display for Escaped<'_> {
 }
 
 /// Writes a line to SPAWNFIX_LOG_FILE or stderr, in one write(2); async-signal-safe. A line that can't be
-/// written is lost: the program goes on.
-fn emit(line: &[u8]) {
+/// written is lost: the process goes on.
+pub fn emit(line: &[u8]) {
     let file = FILE.get().map_or(-1, |file| open_append(file));
     let fd = if file >= 0 { file } else { libc::STDERR_FILENO };
     if file < 0 && !STDERR.load(Ordering::Relaxed) {
@@ -192,7 +128,7 @@ fn emit(line: &[u8]) {
         events: libc::POLLOUT,
         revents: 0,
     };
-    // A pipe whose reader has gone would send SIGPIPE, and a log line must not end the program.
+    // A pipe whose reader has gone would send SIGPIPE, and a log line must not end the process.
     // POLLNVAL is macOS's answer for /dev/tty, which it can't poll; on a closed descriptor, write only fails.
     let gone = libc::POLLERR | libc::POLLHUP;
     // SAFETY: `poll` is one pollfd that lives here; `line` is readable for its length; `file` is ours to close.
@@ -252,6 +188,6 @@ fn open_append(path: &CStr) -> c_int {
 }
 
 /// A word from outside, with its control characters escaped: for messages and the log.
-pub fn escape(word: &(impl AsRef<std::ffi::OsStr> + ?Sized)) -> Escaped<'_> {
-    Escaped(std::os::unix::ffi::OsStrExt::as_bytes(word.as_ref()))
+pub fn escape(word: &(impl AsRef<OsStr> + ?Sized)) -> Escaped<'_> {
+    Escaped(word.as_ref().as_bytes())
 }

@@ -1,8 +1,10 @@
 //! What library and command both use.
 
+pub mod internal_args;
 pub mod logging;
+#[cfg(target_vendor = "apple")]
+pub mod macos;
 pub mod paths;
 pub mod settings;
 pub mod spawn_page;
-pub mod stdin;
 pub mod stdio;

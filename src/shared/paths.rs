@@ -1,4 +1,4 @@
-//! Files: what a name is on PATH, who interprets a script, and where this program is.
+//! Files: what a name is on PATH, who interprets a script, and where this executable is.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -16,12 +16,31 @@ pub enum NotFound {
     Missing = 127,
 }
 
-/// The files that a name has on PATH, in order. A name with a slash in it is its own path.
-pub fn find(name: &OsStr) -> Result<Vec<PathBuf>, NotFound> {
-    find_on(name, std::env::var_os("PATH").as_deref())
+/// Where execvp looks if PATH is not set: execvp(3), in glibc.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// The directories of this PATH, or of the default one, in order. An empty one is the working directory.
+pub fn directories(path: Option<&OsStr>) -> impl Iterator<Item = PathBuf> + '_ {
+    std::env::split_paths(path.unwrap_or(OsStr::new(DEFAULT_PATH)))
+        .map(|directory| Path::new(".").join(directory))
 }
 
-fn find_on(name: &OsStr, path: Option<&OsStr>) -> Result<Vec<PathBuf>, NotFound> {
+/// The last component of a path.
+pub fn file_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
+}
+
+/// The path that a link in /proc leads to, without the mark of a file that is no more: after an update, the new file
+/// has that path.
+pub fn without_deleted(link: &[u8]) -> &[u8] {
+    link.strip_suffix(b" (deleted)").unwrap_or(link)
+}
+
+/// The executable files that a name has on PATH, in order. A name with a slash in it is its own path.
+///
+/// # Errors
+/// There is none, or none that this user may execute.
+pub fn find(name: &OsStr) -> Result<Vec<PathBuf>, NotFound> {
     if name.as_bytes().contains(&b'/') {
         let file = Path::new(name);
         return match file.exists() {
@@ -30,20 +49,9 @@ fn find_on(name: &OsStr, path: Option<&OsStr>) -> Result<Vec<PathBuf>, NotFound>
             false => Err(NotFound::Missing),
         };
     }
-    let path = path.unwrap_or(OsStr::new("/usr/bin:/bin"));
-    let candidates = path
-        .as_bytes()
-        .split(|&byte| byte == b':')
-        .map(|directory| {
-            // An empty one is the working directory.
-            let directory = if directory.is_empty() {
-                b"."
-            } else {
-                directory
-            };
-            Path::new(OsStr::from_bytes(directory)).join(name)
-        });
-    let files: Vec<_> = candidates
+    let path = std::env::var_os("PATH");
+    let files: Vec<_> = directories(path.as_deref())
+        .map(|directory| directory.join(name).components().collect::<PathBuf>())
         .filter(|file| !name.is_empty() && file.is_file())
         .collect();
     let some = !files.is_empty();
@@ -115,7 +123,7 @@ pub fn interpreter_in(
     Some(words)
 }
 
-/// Whether a name, or a path's last part, is one of this program's: `spawnfix`, `spawnfix-0.1`. Any other is the name
+/// Whether a name, or a path's last part, is one of this executable's: `spawnfix`, `spawnfix-0.1`. Any other is the name
 /// of a command that it was linked in front of.
 pub fn is_our_name(name: &OsStr) -> bool {
     let name = Path::new(name).file_name().unwrap_or_default().as_bytes();
@@ -123,7 +131,7 @@ pub fn is_our_name(name: &OsStr) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"-"))
 }
 
-/// Whether this file is this program, or another installation's, by whatever name.
+/// Whether this file is this executable, or another installation's, by whatever name.
 pub fn is_wrapper(file: &Path) -> bool {
     let Ok(real) = file.canonicalize() else {
         return false;
@@ -141,7 +149,7 @@ pub fn is_wrapper(file: &Path) -> bool {
     is_our_name(real.as_os_str()) || same()
 }
 
-/// This program's own file, without symbolic links.
+/// This executable's own file, without symbolic links.
 pub fn own() -> Option<PathBuf> {
     // Without /proc, as in a bare chroot, it is what its name leads to.
     let named = || first(std::env::args_os().next()?);
@@ -149,14 +157,11 @@ pub fn own() -> Option<PathBuf> {
     file.canonicalize().ok()
 }
 
-/// This program's file, under the name by which it was started: after an update that is the new one's.
+/// This executable's file, under the name by which it was started: after an update that is the new one's.
 pub fn own_by_name() -> std::io::Result<PathBuf> {
     let file = std::env::current_exe()?;
     let bytes = file.as_os_str().as_bytes();
-    Ok(match bytes.strip_suffix(b" (deleted)") {
-        Some(path) => Path::new(OsStr::from_bytes(path)).to_owned(),
-        None => file,
-    })
+    Ok(PathBuf::from(OsStr::from_bytes(without_deleted(bytes))))
 }
 
 #[cfg(test)]

@@ -1,46 +1,82 @@
-//! `SPAWNFIX_*`: read once, when the library is loaded, which hands them on to the agent.
+//! `SPAWNFIX_*`: names, values and defaults. The library reads them once, at load, and passes them on to the agent
+//! ([`internal_args`](crate::shared::internal_args)).
 
-use std::ffi::{CStr, CString, OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::sync::OnceLock;
 
-use crate::shared::logging::Escaped;
+use crate::shared::logging::{self, Escaped};
+
+/// A setting that takes one of several words.
+pub trait Choice: Copy + 'static {
+    /// The words, and what each means. The first is the default.
+    const WORDS: &'static [(&'static str, Self)];
+
+    /// What this word means, if it is one of [`Choice::WORDS`].
+    fn of(word: &[u8]) -> Option<Self> {
+        let mut words = Self::WORDS.iter();
+        words.find_map(|(known, choice)| (known.as_bytes() == word).then_some(*choice))
+    }
+}
 
 /// `SPAWNFIX_GUARD`: how a spawn is guarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuardSetting {
-    /// By the MPI that the program has; see `decision::decide`.
+    /// By the MPI that the application has: `decide` in preload/decision.rs.
     Auto,
-    /// In the forked child that becomes mpiexec.
+    /// In the forked child that becomes a launcher.
     Launch,
-    /// In the program, around the call.
+    /// In the application, around the call.
     Call,
     /// Not at all.
     Off,
 }
 
-/// `SPAWNFIX_INTERACTIVE`: whether the program is treated as a shell, which outlives what it spawned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InteractiveSetting {
-    /// If it is one.
-    Auto,
-    Yes,
-    No,
+impl Choice for GuardSetting {
+    const WORDS: &[(&str, GuardSetting)] = &[
+        ("auto", GuardSetting::Auto),
+        ("launch", GuardSetting::Launch),
+        ("call", GuardSetting::Call),
+        ("off", GuardSetting::Off),
+    ];
 }
 
-/// All settings, with their defaults in [`Settings::DEFAULT`].
+/// `SPAWNFIX_INTERACTIVE`: whether the application is treated as an interactive session, which outlives its jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InteractiveSetting {
+    /// If its command line says that it is one.
+    Auto,
+    /// It is not.
+    No,
+    /// It is.
+    Yes,
+}
+
+impl Choice for InteractiveSetting {
+    const WORDS: &[(&str, InteractiveSetting)] = &[
+        ("auto", InteractiveSetting::Auto),
+        ("0", InteractiveSetting::No),
+        ("1", InteractiveSetting::Yes),
+    ];
+}
+
+/// `SPAWNFIX_INHERIT`.
+impl Choice for bool {
+    const WORDS: &[(&str, bool)] = &[("0", false), ("1", true)];
+}
+
+/// All settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `SPAWNFIX_GUARD`.
     pub guard: GuardSetting,
     /// `SPAWNFIX_INTERACTIVE`.
     pub interactive: InteractiveSetting,
-    /// `SPAWNFIX_INHERIT`: what is launched keeps our entry in LD_PRELOAD.
+    /// `SPAWNFIX_INHERIT`: a launcher keeps our entry in LD_PRELOAD.
     pub inherit: bool,
     /// `SPAWNFIX_LOG`: an env_logger filter that [`is_filter`] has accepted.
     pub log: Option<String>,
-    /// `SPAWNFIX_LOG_FILE`, made absolute: the program may change its directory.
+    /// `SPAWNFIX_LOG_FILE`, made absolute: the application may change its directory.
     pub log_file: Option<CString>,
 }
 
@@ -55,49 +91,31 @@ impl Settings {
     };
 }
 
-/// A setting that cannot be used, in the words of the warning.
+/// A value that cannot be used, in the words of the warning.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Complaint {
     name: &'static str,
     value: OsString,
-    takes: &'static str,
-    instead: &'static str,
+    refusal: Refusal,
+}
+
+/// What a variable takes, and what applies instead of the value that it has.
+#[derive(Debug, PartialEq, Eq)]
+struct Refusal {
+    takes: String,
+    instead: String,
 }
 
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = Escaped(self.value.as_bytes());
+        let Refusal { takes, instead } = &self.refusal;
         write!(
             f,
-            "{}={value} is ignored: it takes {}; {}",
-            self.name, self.takes, self.instead
+            "{}={value} is ignored: it takes {takes}; {instead}",
+            self.name
         )
     }
-}
-
-static SETTINGS: OnceLock<Settings> = OnceLock::new();
-
-/// What the agent is told: see [`words`].
-static WORDS: OnceLock<Vec<CString>> = OnceLock::new();
-
-/// The settings. A lock-free read: also usable between fork and exec.
-pub fn get() -> &'static Settings {
-    static DEFAULT: Settings = Settings::DEFAULT;
-    SETTINGS.get().unwrap_or(&DEFAULT)
-}
-
-/// Keeps the settings that these variables make, for the ctor, and returns what to complain of.
-pub fn load<'a>(variables: impl Iterator<Item = &'a [u8]>) -> Vec<Complaint> {
-    let (settings, complaints) = parse(variables);
-    let _ = WORDS.set(settings.to_words());
-    let _ = SETTINGS.set(settings);
-    complaints
-}
-
-/// The settings as `NAME=value`, for the agent: the environment may have been changed since. A lock-free read: also
-/// usable between fork and exec.
-pub fn words() -> &'static [CString] {
-    WORDS.get().map_or(&[], Vec::as_slice)
 }
 
 /// The settings that these variables make, and a complaint for each value that cannot be used.
@@ -106,139 +124,81 @@ pub fn words() -> &'static [CString] {
 pub fn parse<'a>(variables: impl Iterator<Item = &'a [u8]>) -> (Settings, Vec<Complaint>) {
     let mut settings = Settings::DEFAULT;
     let mut complaints = Vec::new();
-    let mut seen = [false; Name::ALL.len()];
+    let mut seen = [false; NAMES.len()];
     for variable in variables {
-        let Some((name, value)) = Name::split(variable) else {
+        let mut parts = variable.splitn(2, |&byte| byte == b'=');
+        let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
             continue;
         };
-        if std::mem::replace(&mut seen[name as usize], true) || value.is_empty() {
+        let Some(at) = NAMES.iter().position(|known| known.as_bytes() == name) else {
+            continue;
+        };
+        if std::mem::replace(&mut seen[at], true) || value.is_empty() {
             continue;
         }
-        if let Err((takes, instead)) = settings.apply(name, value) {
+        if let Err(refusal) = settings.apply(NAMES[at], value) {
             complaints.push(Complaint {
-                name: Name::ALL[name as usize],
+                name: NAMES[at],
                 value: OsString::from_vec(value.to_vec()),
-                takes,
-                instead,
+                refusal,
             });
         }
     }
     (settings, complaints)
 }
 
-/// The variables, in the order of [`Name::ALL`].
-#[derive(Clone, Copy)]
-enum Name {
-    Guard,
-    Interactive,
-    Inherit,
-    Log,
-    LogFile,
-}
+const GUARD: &str = "SPAWNFIX_GUARD";
+const INTERACTIVE: &str = "SPAWNFIX_INTERACTIVE";
+const INHERIT: &str = "SPAWNFIX_INHERIT";
+const LOG: &str = "SPAWNFIX_LOG";
+/// The log file's variable.
+pub const LOG_FILE: &str = "SPAWNFIX_LOG_FILE";
 
-impl Name {
-    const ALL: [&'static str; 5] = [
-        "SPAWNFIX_GUARD",
-        "SPAWNFIX_INTERACTIVE",
-        "SPAWNFIX_INHERIT",
-        "SPAWNFIX_LOG",
-        "SPAWNFIX_LOG_FILE",
-    ];
-
-    /// `NAME=value` taken apart, if it is one of ours.
-    fn split(variable: &[u8]) -> Option<(Name, &[u8])> {
-        let at = variable.iter().position(|&byte| byte == b'=')?;
-        let name = match &variable[..at] {
-            b"SPAWNFIX_GUARD" => Name::Guard,
-            b"SPAWNFIX_INTERACTIVE" => Name::Interactive,
-            b"SPAWNFIX_INHERIT" => Name::Inherit,
-            b"SPAWNFIX_LOG" => Name::Log,
-            b"SPAWNFIX_LOG_FILE" => Name::LogFile,
-            _ => return None,
-        };
-        Some((name, &variable[at + 1..]))
-    }
-}
+/// All variables.
+const NAMES: [&str; 5] = [GUARD, INTERACTIVE, INHERIT, LOG, LOG_FILE];
 
 impl Settings {
-    /// What [`parse`] makes these settings of.
-    pub fn to_words(&self) -> Vec<CString> {
-        let guard = match self.guard {
-            GuardSetting::Auto => "auto",
-            GuardSetting::Launch => "launch",
-            GuardSetting::Call => "call",
-            GuardSetting::Off => "off",
-        };
-        let interactive = match self.interactive {
-            InteractiveSetting::Auto => "auto",
-            InteractiveSetting::Yes => "1",
-            InteractiveSetting::No => "0",
-        };
-        let values = [
-            Some(guard.as_bytes()),
-            Some(interactive.as_bytes()),
-            Some(if self.inherit { b"1" } else { b"0" }),
-            self.log.as_deref().map(str::as_bytes),
-            self.log_file.as_deref().map(CStr::to_bytes),
-        ];
-        let words = Name::ALL.iter().zip(values).filter_map(|(name, value)| {
-            CString::new([name.as_bytes(), b"=", value?].concat()).ok()
-        });
-        words.collect()
-    }
-
-    /// Takes one value over, or says what the variable takes and what happens instead.
-    fn apply(&mut self, name: Name, value: &[u8]) -> Result<(), (&'static str, &'static str)> {
+    /// Takes one value over, or refuses it.
+    fn apply(&mut self, name: &str, value: &[u8]) -> Result<(), Refusal> {
         match name {
-            Name::Guard => {
-                self.guard = match value {
-                    b"auto" => GuardSetting::Auto,
-                    b"launch" => GuardSetting::Launch,
-                    b"call" => GuardSetting::Call,
-                    b"off" => GuardSetting::Off,
-                    _ => return Err(("auto, launch, call or off", "auto applies")),
-                }
-            }
-            Name::Interactive => {
-                self.interactive = match value {
-                    b"auto" => InteractiveSetting::Auto,
-                    b"0" => InteractiveSetting::No,
-                    b"1" => InteractiveSetting::Yes,
-                    _ => return Err(("auto, 0 or 1", "auto applies")),
-                }
-            }
-            Name::Inherit => {
-                self.inherit = match value {
-                    b"0" => false,
-                    b"1" => true,
-                    _ => return Err(("0 or 1", "0 applies")),
-                }
-            }
-            Name::Log => match std::str::from_utf8(value) {
+            GUARD => self.guard = choose(value)?,
+            INTERACTIVE => self.interactive = choose(value)?,
+            INHERIT => self.inherit = choose(value)?,
+            LOG => match std::str::from_utf8(value) {
                 Ok(text) if is_filter(text) => self.log = Some(text.to_owned()),
                 _ => {
-                    return Err((
-                        "off, error, warn, info, debug, trace or an env_logger filter on spawnfix's modules",
-                        "warn applies",
-                    ));
+                    return Err(Refusal {
+                        takes: "off, error, warn, info, debug, trace or an env_logger filter on spawnfix's modules"
+                            .into(),
+                        instead: "warn applies".into(),
+                    });
                 }
             },
-            Name::LogFile => {
+            _ => {
                 let path = std::path::absolute(OsStr::from_bytes(value)).ok();
-                // Opened for each line, not kept: a descriptor of ours in the program would be in its way.
-                let path = path.filter(|path| crate::shared::logging::can_append(path));
+                // Opened for each line, not kept: a descriptor of ours in the application would be in its way.
+                let path = path.filter(|path| logging::can_append(path));
                 let path =
                     path.and_then(|path| CString::new(path.into_os_string().into_vec()).ok());
-                match path {
-                    Some(path) => self.log_file = Some(path),
-                    None => {
-                        return Err(("a file that can be appended to", "the log goes to stderr"));
-                    }
-                }
+                self.log_file = Some(path.ok_or_else(|| Refusal {
+                    takes: "a file that can be appended to".into(),
+                    instead: "the log goes to stderr".into(),
+                })?);
             }
         }
         Ok(())
     }
+}
+
+fn choose<T: Choice>(value: &[u8]) -> Result<T, Refusal> {
+    T::of(value).ok_or_else(|| {
+        let words: Vec<_> = T::WORDS.iter().map(|(word, _)| *word).collect();
+        let (last, others) = words.split_last().unwrap_or((&"", &[]));
+        Refusal {
+            takes: format!("{} or {last}", others.join(", ")),
+            instead: format!("{} applies", words[0]),
+        }
+    })
 }
 
 /// Whether this is a filter that selects lines of ours.
@@ -296,7 +256,7 @@ mod tests {
             "SPAWNFIX_GUARD=call",
             "SPAWNFIX_INTERACTIVE=1",
             "SPAWNFIX_INHERIT=1",
-            "SPAWNFIX_LOG=info,spawnfix::guard=debug",
+            "SPAWNFIX_LOG=info,spawnfix::preload=debug",
             "SPAWNFIX_LOG_FILE=/dev/null",
             "SPAWNFIX_GUARD=off",
         ]);
@@ -304,15 +264,10 @@ mod tests {
             guard: GuardSetting::Call,
             interactive: InteractiveSetting::Yes,
             inherit: true,
-            log: Some("info,spawnfix::guard=debug".to_owned()),
+            log: Some("info,spawnfix::preload=debug".to_owned()),
             log_file: Some(c"/dev/null".to_owned()),
         };
-        assert_eq!((&read, complaints), (&expected, vec![]));
-        let words = read.to_words();
-        assert_eq!(
-            parse(words.iter().map(|word| word.to_bytes())),
-            (expected, vec![])
-        );
+        assert_eq!((read, complaints), (expected, vec![]));
     }
 
     #[test]
@@ -346,7 +301,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_value_is_both_taken_and_complained_of(value in "[^\0]{1,20}", at in 0..4usize) {
-            let variable = format!("{}={value}", Name::ALL[at]);
+            let variable = format!("{}={value}", NAMES[at]);
             let (read, complaints) = settings(&[&variable]);
             prop_assert!(complaints.len() <= 1);
             prop_assert!(complaints.is_empty() || read == Settings::DEFAULT);

@@ -1,34 +1,111 @@
-//! What a launcher gets on fd 0, 1 and 2, in place of the program's stdin and terminal.
+//! fd 0, 1 and 2: what they are, and what a launcher gets in place of the application's.
 
 use std::ffi::CStr;
 use std::fmt;
+use std::mem::MaybeUninit;
 
 use libc::c_int;
 
-use crate::shared::stdin::{Stdin, is_terminal, stat};
-
-/// Opened for writing only, it takes fd 0 and yet every read of it fails with EBADF, as if fd 0 were closed. Were
-/// fd 0 really closed, the next descriptor that libmpi opens would get its number: the socket on which it waits
-/// for mpiexec, which mpiexec would then have for its stdin.
-const NO_STDIN: &CStr = c"/dev/null";
-
-/// Whether fd 0 is open. Async-signal-safe.
-pub fn has_stdin() -> bool {
-    // SAFETY: F_GETFD only asks.
-    unsafe { libc::fcntl(libc::STDIN_FILENO, libc::F_GETFD) >= 0 }
+/// What fd 0 is, for the log and for telling an interactive session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stdin {
+    /// A terminal.
+    Terminal,
+    /// A pipe, with or without a name.
+    Pipe,
+    /// A socket.
+    Socket,
+    /// A regular file.
+    File,
+    /// `/dev/null`.
+    DevNull,
+    /// Any other device.
+    Device,
+    /// Not open.
+    Closed,
 }
+
+impl Stdin {
+    /// Looks at this process's fd 0.
+    pub fn of_this_process() -> Stdin {
+        match stat(libc::STDIN_FILENO) {
+            None => Stdin::Closed,
+            Some(stat) => Stdin::of(stat.st_mode, stat.st_rdev, || {
+                is_terminal(libc::STDIN_FILENO)
+            }),
+        }
+    }
+
+    /// What an open file of this mode (`st_mode`) and device (`st_rdev`) is. `is_terminal` is asked of a character
+    /// device only.
+    pub fn of(
+        mode: libc::mode_t,
+        device: libc::dev_t,
+        is_terminal: impl FnOnce() -> bool,
+    ) -> Stdin {
+        match mode & libc::S_IFMT {
+            libc::S_IFIFO => Stdin::Pipe,
+            libc::S_IFSOCK => Stdin::Socket,
+            libc::S_IFREG => Stdin::File,
+            libc::S_IFCHR if is_terminal() => Stdin::Terminal,
+            libc::S_IFCHR if is_dev_null(device) => Stdin::DevNull,
+            _ => Stdin::Device,
+        }
+    }
+}
+
+impl fmt::Display for Stdin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stdin::Terminal => "a terminal",
+            Stdin::Pipe => "a pipe",
+            Stdin::Socket => "a socket",
+            Stdin::File => "a file",
+            Stdin::DevNull => "/dev/null",
+            Stdin::Device => "a device",
+            Stdin::Closed => "closed",
+        })
+    }
+}
+
+/// `fstat` of this descriptor, or `None` if it is not open. Async-signal-safe.
+fn stat(fd: c_int) -> Option<libc::stat> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: fstat fills `stat` when it returns 0, and only then is it read.
+    unsafe { (libc::fstat(fd, stat.as_mut_ptr()) == 0).then(|| stat.assume_init()) }
+}
+
+/// Async-signal-safe.
+fn is_terminal(fd: c_int) -> bool {
+    // SAFETY: isatty takes any descriptor.
+    unsafe { libc::isatty(fd) == 1 }
+}
+
+fn is_dev_null(device: libc::dev_t) -> bool {
+    let mut null = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the path is a C string; stat fills `null` when it returns 0, and only then is it read.
+    unsafe {
+        libc::stat(c"/dev/null".as_ptr(), null.as_mut_ptr()) == 0
+            && null.assume_init().st_rdev == device
+    }
+}
+
+/// Opened for writing only, it takes fd 0 and yet every read of it fails with EBADF, as if fd 0 were closed. If fd 0
+/// were really closed, the next descriptor that libmpi opens would get its number: the socket on which libmpi waits for
+/// mpiexec, which mpiexec would then have as its stdin.
+const NO_STDIN: &CStr = c"/dev/null";
 
 /// The C library's errno. Async-signal-safe.
 pub fn errno() -> c_int {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
-/// Cuts this process, which is to become a launcher or to start one, off from the program's stdin and terminal.
+/// Cuts this process, which is to become a launcher or to start one, off from the application's stdin and terminal.
 ///
 /// - fd 0 becomes `/dev/null`, open for writing only.
-/// - fd 1 and 2, where they are a terminal or a pipe, get an open file description of their own: O_NONBLOCK,
-///   which MPICH 4.1's mpiexec sets (pmodels/mpich issue 1782), is a flag of the description, and would reach
-///   the program through it, on a terminal its stdin too.
+/// - fd 1 and 2, where they are a terminal or a pipe, get an open file description of their own: O_NONBLOCK, which
+///   MPICH 4.1's mpiexec sets (pmodels/mpich issue 1782), is a flag of the description, and would reach the application
+///   through it, on a terminal its stdin too.
 ///
 /// What cannot be done to fd 1 and 2 is left as it is: the launcher then runs as it would without us. Doing it twice
 /// does no harm. Only async-signal-safe calls.
@@ -48,12 +125,11 @@ pub struct Isolation {
 }
 
 impl Isolation {
-    /// Whether the program's stdin is safe.
+    /// The level at which to log it: a warning where the launcher could not be given a stdin of its own.
     pub fn level(&self) -> log::Level {
-        if self.stdin.is_ok() {
-            log::Level::Info
-        } else {
-            log::Level::Warn
+        match self.stdin {
+            Ok(()) => log::Level::Info,
+            Err(_) => log::Level::Warn,
         }
     }
 }
@@ -68,7 +144,10 @@ impl fmt::Display for Isolation {
     }
 }
 
-/// fd 0 becomes [`NO_STDIN`]. Gives errno when it can't be opened. Async-signal-safe.
+/// Makes fd 0 [`NO_STDIN`], without a moment in which the number is free.
+///
+/// # Errors
+/// errno, if `/dev/null` can't be opened or duplicated; fd 0 is as before then.
 pub fn replace_stdin() -> Result<(), c_int> {
     // SAFETY: the path is a C string; `null` is closed only if it is not fd 0 itself, as it is where fd 0 was closed.
     unsafe {
@@ -86,41 +165,22 @@ pub fn replace_stdin() -> Result<(), c_int> {
     }
 }
 
-/// Between fork and exec: [`replace_stdin`], for a process that has no use for fd 0 itself. Where it may have no more
-/// descriptors, fd 0 makes room, and where there is no /dev/null, it is a pipe that has ended. Closed it stays only if
-/// that can't be had, either.
-pub fn take_stdin() -> Result<(), c_int> {
-    replace_stdin().or_else(|errno| {
-        let mut ends = [-1; 2];
-        // SAFETY: fd 0 is this process's own, and is opened anew at once; pipe fills an array of two, the first of
-        // which is fd 0 then, as the lowest number that is free.
-        unsafe {
-            libc::close(libc::STDIN_FILENO);
-            if replace_stdin().is_ok() {
-                return Ok(());
-            }
-            if libc::pipe(ends.as_mut_ptr()) < 0 {
-                return Err(errno);
-            }
-            libc::close(ends[1]);
-        }
-        Ok(())
+/// [`replace_stdin`], for a process with one thread that has no use for fd 0 itself. Where it may have no more
+/// descriptors, fd 0 makes room; where there is no /dev/null, fd 0 stays closed. Async-signal-safe.
+fn take_stdin() -> Result<(), c_int> {
+    replace_stdin().or_else(|_| {
+        // SAFETY: fd 0 is this process's own, and nothing reads it.
+        unsafe { libc::close(libc::STDIN_FILENO) };
+        replace_stdin()
     })
-}
-
-/// Whether fd 0 is [`NO_STDIN`].
-pub fn is_no_stdin() -> bool {
-    // SAFETY: F_GETFL only asks.
-    let flags = unsafe { libc::fcntl(libc::STDIN_FILENO, libc::F_GETFL) };
-    flags & libc::O_ACCMODE == libc::O_WRONLY && Stdin::of_this_program() == Stdin::DevNull
 }
 
 /// What became of an output descriptor, for the log.
 enum Reopened {
-    Terminal,
-    Pipe,
-    /// Neither a terminal nor a pipe: a file's flags do no harm, and a socket can't be opened again.
-    Other,
+    /// It has an open file description of its own.
+    Yes,
+    /// It is neither a terminal nor a pipe: a file's flags do no harm, and a socket can't be opened again.
+    NoNeed,
     /// It could not be opened again, for this errno.
     Failed(c_int),
 }
@@ -128,8 +188,8 @@ enum Reopened {
 impl fmt::Display for Reopened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reopened::Terminal | Reopened::Pipe => f.write_str("reopened"),
-            Reopened::Other => f.write_str("kept"),
+            Reopened::Yes => f.write_str("reopened"),
+            Reopened::NoNeed => f.write_str("kept"),
             Reopened::Failed(errno) => write!(f, "kept (it can't be reopened: errno {errno})"),
         }
     }
@@ -138,13 +198,13 @@ impl fmt::Display for Reopened {
 /// Gives `fd` an open file description of its own, if it is a terminal or a pipe.
 fn reopen(fd: c_int) -> Reopened {
     let Some(stat) = stat(fd) else {
-        return Reopened::Other;
+        return Reopened::NoNeed;
     };
-    let done = match stat.st_mode & libc::S_IFMT {
-        libc::S_IFIFO => Reopened::Pipe,
-        libc::S_IFCHR if is_terminal(fd) && !is_pty_master(fd) => Reopened::Terminal,
-        _ => return Reopened::Other,
-    };
+    match stat.st_mode & libc::S_IFMT {
+        libc::S_IFIFO => {}
+        libc::S_IFCHR if is_terminal(fd) && !is_pty_master(fd) => {}
+        _ => return Reopened::NoNeed,
+    }
     // SAFETY: `fd` is open, as fstat has shown; `own` is a descriptor that was opened here.
     unsafe {
         let flags = libc::fcntl(fd, libc::F_GETFL);
@@ -160,7 +220,7 @@ fn reopen(fd: c_int) -> Reopened {
         libc::dup2(own, fd);
         libc::close(own);
     }
-    done
+    Reopened::Yes
 }
 
 /// Whether this is the master side of a pseudo-terminal: opening that again would make a new terminal.
@@ -172,79 +232,25 @@ fn is_pty_master(fd: c_int) -> bool {
         unsafe { libc::ioctl(fd, libc::TIOCGPTN, &mut number) == 0 }
     }
     #[cfg(target_vendor = "apple")]
-    {
-        /// sys/ttycom.h: `_IOC(IOC_OUT, 't', 83, 128)`.
-        const TIOCPTYGNAME: libc::c_ulong = 0x4080_7453;
-        let mut name = [0u8; 128];
-        // SAFETY: TIOCPTYGNAME (xnu, bsd/kern/tty_dev.c) writes 128 bytes, on a master only.
-        unsafe { libc::ioctl(fd, TIOCPTYGNAME, name.as_mut_ptr()) == 0 }
-    }
+    super::macos::is_pty_master(fd)
 }
 
-/// Opens what `fd` refers to once more.
+/// Opens what `fd` refers to once more, and gives errno if that fails.
 ///
 /// # Safety
 /// `fd` must be open.
-#[cfg(target_os = "linux")]
 unsafe fn open_again(fd: c_int, flags: c_int) -> Result<c_int, c_int> {
+    #[cfg(target_os = "linux")]
     let path = match fd {
         libc::STDOUT_FILENO => c"/proc/self/fd/1",
         _ => c"/proc/self/fd/2",
     };
-    open(path, flags)
-}
-
-/// Opens the terminal that `fd` refers to once more, by its name at load.
-///
-/// There is no /proc, and /dev/fd/N shares the description: a pipe cannot be opened again.
-///
-/// # Safety
-/// `fd` must be open.
-#[cfg(not(target_os = "linux"))]
-unsafe fn open_again(fd: c_int, flags: c_int) -> Result<c_int, c_int> {
-    open(terminals::name(fd).ok_or(libc::ENXIO)?, flags)
-}
-
-fn open(path: &CStr, flags: c_int) -> Result<c_int, c_int> {
+    // There is no /proc, and /dev/fd/N shares the description: a pipe cannot be opened again.
+    #[cfg(target_vendor = "apple")]
+    let path = super::macos::terminal(fd).ok_or(libc::ENXIO)?;
     // SAFETY: `path` is a C string.
     match unsafe { libc::open(path.as_ptr(), flags) } {
         -1 => Err(errno()),
         fd => Ok(fd),
-    }
-}
-
-/// The names of the terminals on fd 1 and 2, taken at load: ttyname is not async-signal-safe.
-#[cfg(not(target_os = "linux"))]
-pub mod terminals {
-    use std::ffi::{CStr, CString};
-    use std::sync::OnceLock;
-
-    use libc::c_int;
-
-    static NAMES: OnceLock<[Option<(libc::dev_t, CString)>; 2]> = OnceLock::new();
-
-    /// While nothing else runs.
-    pub fn note() {
-        NAMES.get_or_init(|| [libc::STDOUT_FILENO, libc::STDERR_FILENO].map(ask));
-    }
-
-    fn ask(fd: c_int) -> Option<(libc::dev_t, CString)> {
-        let stat = crate::shared::stdin::stat(fd)?;
-        let mut name = [0; 128];
-        // SAFETY: the buffer has the length that is told; on success it holds a C string.
-        unsafe {
-            (libc::ttyname_r(fd, name.as_mut_ptr(), name.len()) == 0)
-                .then(|| (stat.st_rdev, CStr::from_ptr(name.as_ptr()).to_owned()))
-        }
-    }
-
-    /// The name of the terminal on `fd`, if it is one of those that were there at load.
-    pub fn name(fd: c_int) -> Option<&'static CStr> {
-        let device = crate::shared::stdin::stat(fd)?.st_rdev;
-        let names = NAMES.get()?.iter().flatten();
-        names
-            .filter(|(noted, _)| *noted == device)
-            .map(|(_, name)| name.as_c_str())
-            .next()
     }
 }

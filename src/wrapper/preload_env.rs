@@ -5,22 +5,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::preload_list::{System, in_front};
+use crate::shared::internal_args::LIBRARY_PLACES;
 use crate::shared::logging::escape;
 use crate::shared::paths;
 
 /// A variable to set.
 pub type Variable = (&'static str, OsString);
 
-/// Where the library is looked for, from this command's directory. The link in ../lib/spawnfix leads to a LIBDIR of the
-/// installer's choice; beside the command it is where it was built.
-const PLACES: [&str; 4] = ["../lib", "../lib64", "../lib/spawnfix", "."];
-
 /// The library that belongs to this command; the error says where it was looked for.
 pub fn library() -> Result<PathBuf, String> {
     let own = paths::own().ok_or("the path of this executable is not known")?;
     let directory = own.parent().unwrap_or(Path::new("/"));
     let mut looked = Vec::new();
-    for place in PLACES {
+    for place in LIBRARY_PLACES {
         let directory = match place.strip_prefix("../") {
             Some(place) => directory.parent().unwrap_or(Path::new("/")).join(place),
             None => directory.to_owned(),

@@ -7,13 +7,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use libfuzzer_sys::fuzz_target;
-use spawnfix_fuzz::host_process::is_secure;
 use spawnfix_fuzz::interactive::evidence;
-use spawnfix_fuzz::mpi::mpiexec::is_libmpi;
+use spawnfix_fuzz::mpi::is_libmpi;
 use spawnfix_fuzz::own_path::file_at;
 use spawnfix_fuzz::procs::linux;
 use spawnfix_fuzz::shared::paths::interpreter_in;
-use spawnfix_fuzz::shared::stdin::Stdin;
+use spawnfix_fuzz::shared::stdio::Stdin;
 
 fuzz_target!(|input: &[u8]| {
     let Some((which, text)) = input.split_first() else {
@@ -49,22 +48,6 @@ fuzz_target!(|input: &[u8]| {
                         assert!([&b""[..], b" (deleted)"].contains(&&line[range.end..]));
                     }
                 }
-            }
-        }
-        b'a' => {
-            // auxv: AT_SECURE is 23 (getauxval(3)).
-            let words = text.chunks_exact(16).map(|entry| {
-                let (key, value) = entry.split_at(8);
-                let number = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().expect("8 bytes"));
-                (number(key), number(value))
-            });
-            if size_of::<usize>() == 8 {
-                assert_eq!(
-                    is_secure(text),
-                    words
-                        .into_iter()
-                        .any(|(key, value)| key == 23 && value != 0)
-                );
             }
         }
         _ => {

@@ -7,7 +7,7 @@ use spawnfix_fuzz::mpi::behavior;
 use spawnfix_fuzz::mpi::{Family, Mpi};
 
 fuzz_target!(|input: &[u8]| {
-    let mpi = Mpi::named(input);
+    let mpi = Mpi::from_version_text(input);
     let name = mpi.to_string();
     assert!(is_plain(&name), "{name:?}");
     if mpi.family == Family::Unknown {
@@ -24,7 +24,7 @@ fuzz_target!(|input: &[u8]| {
     if [Family::OpenMpi, Family::Mpich, Family::Mvapich].contains(&mpi.family)
         && !name.starts_with("Cray")
     {
-        let again = Mpi::named(name.as_bytes());
+        let again = Mpi::from_version_text(name.as_bytes());
         assert_eq!(
             (again.family, &again.version, again.to_string()),
             (mpi.family, &mpi.version, name)

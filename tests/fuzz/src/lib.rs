@@ -19,8 +19,6 @@ pub mod shared;
 
 #[path = "../../../src/check/binary.rs"]
 pub mod binary;
-#[path = "../../../src/preload/host_process.rs"]
-pub mod host_process;
 #[path = "../../../src/preload/own_path.rs"]
 pub mod own_path;
 #[path = "../../../src/wrapper/preload_env.rs"]
