@@ -99,8 +99,8 @@ impl Mpi {
     /// What it launches behind a program's back.
     pub fn launcher(&self) -> &'static str {
         match self.name {
-            name if name == OPEN_MPI.name => "prte",
-            name if name == OPEN_MPI_4.name => "orted",
+            name if name.starts_with("openmpi-5") => "prte",
+            name if name.starts_with("openmpi-4") => "orted",
             _ => "mpiexec",
         }
     }
@@ -116,10 +116,10 @@ impl Mpi {
     }
 
     /// What is set for it beside PATH: what lets root run it, and what a user has set who does without the library.
-    pub(super) fn settings(&self, command: &mut Command, _library: bool) {
+    pub(super) fn settings(&self, command: &mut Command, _library: bool, own: &Path) {
         let program = Path::new(command.get_program()).file_name();
         let of_pip = program.is_some_and(|name| name == "python" || name == "ipython");
-        if self.name == INTEL_MPI.name && !of_pip {
+        if self.name.starts_with("impi") && !of_pip {
             command.envs(self.vars_sh()); // a Python of the same environment finds all by itself
         }
         if !self.name.starts_with("openmpi") {
@@ -129,9 +129,12 @@ impl Mpi {
         for name in ["OMPI_ALLOW_RUN_AS_ROOT", "PRTE_ALLOW_RUN_AS_ROOT"] {
             command.env(name, "1").env(format!("{name}_CONFIRM"), "1");
         }
+        // Tests run beside each other, as a user's applications seldom do: where one prte ends, it removes the directory
+        // in which another one begins ("listener-thread-start").
+        command.env("TMPDIR", own);
         // Version 4 from a wheel is not where it was built for, and counts the machine's cores. Without these its
         // MPI_Init ends the application, and a second spawn is an error. For the library that is a remedy's part.
-        if self.name == OPEN_MPI_4.name {
+        if self.name.starts_with("openmpi-4") {
             command.env("OPAL_PREFIX", self.prefix()); // until the remedy "prefix" is there, with the library too
             command.env("OMPI_MCA_rmaps_base_oversubscribe", "1"); // until the remedy "slots" is there, the same
         }

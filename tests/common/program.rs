@@ -156,7 +156,7 @@ impl Program {
         let mpis = self.mpi.map(|mpi| mpi.prefix().join("bin"));
         command.env("PATH", path_behind(mpis.as_deref().as_slice()));
         if let Some(mpi) = self.mpi {
-            mpi.settings(&mut command, self.library);
+            mpi.settings(&mut command, self.library, dir.path());
         }
         if let Some(guard) = std::env::var_os("SPAWNFIX_GUARD") {
             command.env("SPAWNFIX_GUARD", guard);
