@@ -1,7 +1,7 @@
 //! The command `spawnfix`. By its first words it is one of:
 //!
 //! - the [`wrapper`], `spawnfix COMMAND`: runs a command with the library loaded into it;
-//! - [`check`], `spawnfix --check`: tells whether a spawn from a command works;
+//! - [`check`], `spawnfix --check`: tries a spawn as a command would make it;
 //! - [`cleanup`], `spawnfix --sweep`: ends agents whose application is gone;
 //! - the [`agent`], its [`bridge`] or a [`placeholder`]: started by the library or by the agent, never by a user.
 //!
@@ -44,8 +44,8 @@ fn main() -> ExitCode {
     match words.first().map(|word| word.as_bytes()) {
         Some(word) if word == AGENT.to_bytes() => return agent::main(words.into_iter().skip(1)),
         Some(b"--bridge") => return bridge::main(),
-        Some(placeholder::OPTION) => return placeholder::main(words.get(1)),
-        Some(check::ask::WHAT_LIBRARY) => return check::ask::answer_what_library(words.get(1)),
+        Some(placeholder::OPTION) => return placeholder::main(&words[1..]),
+        Some(check::application::OPTION) => return check::application::main(&words[1..]),
         _ => {}
     }
     match options::parse(&words) {
@@ -66,7 +66,17 @@ fn act(cli: Cli) -> ExitCode {
     match action {
         Action::Run => run::command(words, settings),
         Action::PrintEnv => run::print_env(settings),
-        Action::Check { json } => check::main(&words, &settings, json),
+        Action::Check {
+            json,
+            hosts,
+            report,
+        } => check::main(&check::Asked {
+            words: &words,
+            settings: &settings,
+            json,
+            hosts,
+            report: report.as_deref(),
+        }),
         Action::Sweep { pids, dry } => cleanup::main(&pids, dry),
         Action::Completions(shell) => {
             output::print_flushed(&options::completions(shell));

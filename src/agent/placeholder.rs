@@ -1,11 +1,12 @@
 //! The placeholder: a child that connects to the application in place of lost ones, so that libmpi returns from its
 //! spawn. The library then makes that an MPI error (failed_spawn.rs).
 
-use std::ffi::{CStr, CString, OsString, c_int, c_void};
+use std::ffi::{OsString, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::mpi::library::Library;
 use crate::output::eprint_prefixed;
 use crate::pmi::message::Message;
 use crate::shared::logging::escape;
@@ -19,16 +20,23 @@ pub fn request(spawn: &Message, own: &Path, libmpi: &Path) -> Message {
     spawn.with_command(own.as_os_str().as_bytes(), &arguments)
 }
 
-/// Connects with this MPI library, disconnects and ends.
-pub fn main(libmpi: Option<&OsString>) -> ExitCode {
-    let Some(libmpi) = libmpi else {
+/// Before the name of the host that it says it runs on.
+pub const HOST: &str = "spawnfix: child on ";
+
+/// Connects with this MPI library, disconnects and ends; with a second word it says where it runs.
+pub fn main(words: &[OsString]) -> ExitCode {
+    let Some(libmpi) = words.first() else {
         return ExitCode::from(2);
     };
+    if words.len() > 1 {
+        let host = rustix::system::uname();
+        println!("{HOST}{}", host.nodename().to_string_lossy());
+    }
     match connect(libmpi) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(missing) => {
+        Err(why) => {
             eprint_prefixed(format_args!(
-                "no placeholder for lost children: {missing} in {}",
+                "no placeholder for lost children: {}: {why}",
                 escape(libmpi)
             ));
             ExitCode::FAILURE
@@ -38,26 +46,17 @@ pub fn main(libmpi: Option<&OsString>) -> ExitCode {
 
 /// # Errors
 /// What the library lacks.
-fn connect(libmpi: &OsString) -> Result<(), &'static str> {
+fn connect(libmpi: &OsString) -> Result<(), String> {
     type Init = unsafe extern "C" fn(*mut c_int, *mut *mut *mut libc::c_char) -> c_int;
     type OfHandle = unsafe extern "C" fn(*mut usize) -> c_int;
     type OfComm = unsafe extern "C" fn(usize) -> c_int;
     type Finalize = unsafe extern "C" fn() -> c_int;
-    let file = CString::new(libmpi.as_bytes()).map_err(|_| "a NUL")?;
-    // SAFETY: a C string; what a libmpi runs as it is loaded is what it runs in every application.
-    let library = unsafe { libc::dlopen(file.as_ptr(), libc::RTLD_LAZY | libc::RTLD_GLOBAL) };
-    if library.is_null() {
-        return Err("nothing can be loaded");
-    }
-    let find = |name: &'static CStr| {
-        // SAFETY: a C string, and a handle of dlopen's.
-        let address = unsafe { libc::dlsym(library, name.as_ptr()) };
-        let missing = name.to_str().unwrap_or_default();
-        (!address.is_null()).then_some(address).ok_or(missing)
-    };
-    let (init, get_parent) = (find(c"PMPI_Init")?, find(c"PMPI_Comm_get_parent")?);
-    let barrier = find(c"PMPI_Barrier")?;
-    let (disconnect, finalize) = (find(c"PMPI_Comm_disconnect")?, find(c"PMPI_Finalize")?);
+    let library = Library::load(libmpi)?;
+    let init = library.find(c"PMPI_Init")?;
+    let get_parent = library.find(c"PMPI_Comm_get_parent")?;
+    let barrier = library.find(c"PMPI_Barrier")?;
+    let disconnect = library.find(c"PMPI_Comm_disconnect")?;
+    let finalize = library.find(c"PMPI_Finalize")?;
     // A handle is an int or a pointer.
     let mut parent = 0_usize;
     // SAFETY: the addresses are those of MPI's functions, whose prototypes these are; MPI_Init takes nulls; the handle

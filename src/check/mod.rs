@@ -1,38 +1,58 @@
-//! `spawnfix --check`: whether a spawn from a command should work here.
+//! `spawnfix --check`: tries a spawn as the command would make it, and says what came of it and what would help.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
 
-use self::ask::answer;
-use self::loads::{loads, told};
-use self::mpiexecs::Mpiexecs;
+use self::command::{Loads, Subject};
 use self::report::Report;
-use self::verdict::{Facts, Loads, open_mpis_launcher};
-use crate::interactive;
-use crate::mpi::{Family, Mpi};
-use crate::mpi::{behavior, environment};
-use crate::output::eprint_prefixed;
+use self::trial::Trial;
+use crate::exec::Changes;
+use crate::mpi::{Mpi, environment};
+use crate::output::{eprint_prefixed, print_flushed, shell_word};
+use crate::preload_list::{self, System};
 use crate::shared::internal_args::COMMAND_PLACES;
 use crate::shared::logging::escape;
 use crate::shared::paths;
-use crate::shared::stdio::Stdin;
 use crate::wrapper::preload_env::{self, Variable};
+use crate::wrapper::run::say_not_found;
 
-pub mod ask;
-mod binary;
-mod loads;
-mod mpiexecs;
+pub mod application;
+mod command;
 mod report;
-mod verdict;
+mod run;
+mod trial;
 
-/// This program's version, and the library's that it takes for its own.
+/// This command's version, and the library's that belongs to it.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Checks this command, or the machine.
-pub fn main(words: &[OsString], settings: &[Variable], json: bool) -> ExitCode {
+/// How long the first trial may take, each other one, and all together.
+const FIRST: Duration = Duration::from_secs(20);
+const OTHERS: Duration = Duration::from_secs(10);
+const ALL: Duration = Duration::from_secs(50);
+
+// Exit statuses beside 0 (works) and 1 (fails).
+const NOT_TRIED: u8 = 3;
+
+/// What is asked for.
+pub struct Asked<'a> {
+    /// The command. Empty: any application here.
+    pub words: &'a [OsString],
+    pub settings: &'a [Variable],
+    pub json: bool,
+    /// How many children are spawned, to see where they run.
+    pub hosts: Option<u32>,
+    /// Where all of it is written, for a bug report.
+    pub report: Option<&'a Path>,
+}
+
+/// Checks.
+pub fn main(asked: &Asked) -> ExitCode {
+    run::prepare();
     let mut report = Report::default();
     let own = paths::own().unwrap_or_default();
     report.add("spawnfix", format!("{VERSION}, {}", escape(&own)));
@@ -40,184 +60,288 @@ pub fn main(words: &[OsString], settings: &[Variable], json: bool) -> ExitCode {
         Ok(library) => library,
         Err(complaint) => {
             eprint_prefixed(complaint);
-            report.add("library", "not there");
-            return report.print(false, json);
+            return ExitCode::FAILURE;
         }
     };
-    let version = binary::library_version(&library);
-    let version = version.unwrap_or("unknown version".to_owned());
-    report.add("library", format!("{version}, {}", escape(&library)));
-    let agent = agent(&library, &version, &mut report);
-
-    let program = match words {
-        [] => {
-            // Any program will do: /bin/sh is on each machine.
-            let (loads, _) = loads(Path::new("/bin/sh"), &library);
-            let said = format!(
-                "{} (into /bin/sh; 'spawnfix --check COMMAND' tells for COMMAND)",
-                told(&loads)
+    versions(&library, &mut report);
+    let subject = match Subject::of(asked.words, &library) {
+        Ok(subject) => subject,
+        Err(why) => return say_not_found(&asked.words[0], why),
+    };
+    describe(&subject, &mut report);
+    let works = match (&subject.loads, &subject.libmpi) {
+        (Loads::Breaks(why), _) => {
+            report.add(
+                "outcome",
+                format!("fails: the command does not start: {why}"),
             );
-            report.add("loads", said);
-            Program {
-                loads,
-                mpi: None,
-                library: None,
-            }
+            Some(false)
         }
-        words => program(words, &library, &mut report),
+        (_, None) => {
+            report.add(
+                "outcome",
+                "not tried: no MPI library is known; name a COMMAND that has one, or put its mpiexec on PATH",
+            );
+            None
+        }
+        (_, Some(libmpi)) => {
+            let trial = Trial {
+                libmpi: libmpi.clone(),
+                children: asked.hosts.unwrap_or(1),
+                environment: environment_of(&subject, &library, asked),
+            };
+            try_it(asked, &subject, &trial, &mut report)
+        }
     };
-    if let Some(behavior) = program.mpi.as_ref().and_then(behavior::of) {
-        let (without, with) = behavior.without_and_with();
-        report.add(
-            "measured",
-            format!(
-                "{} without spawnfix: {without}; with it: {with}",
-                behavior.name
-            ),
-        );
+    if let Some(signal) = run::interrupted() {
+        return ExitCode::from(128 + signal as u8);
     }
-    let mpiexecs = Mpiexecs::find(program.mpi.as_ref(), program.library.as_deref());
-    mpiexecs.report(&mut report);
-
-    let command = words
-        .first()
-        .map_or("COMMAND".to_owned(), |word| escape(word).to_string());
-    let steps = ["SLURM_STEP_ID", "SLURM_STEPID"];
-    let used = mpiexecs.used.as_ref();
-    let mpi = program.mpi.as_ref().or(used.map(|used| &used.mpi));
-    let facts = Facts {
-        command: &command,
-        loads: &program.loads,
-        mpi: program.mpi.as_ref(),
-        launcher: mpiexecs.used.as_ref(),
-        better: mpiexecs.better(program.mpi.as_ref()),
-        open_mpi_launches: paths::first(open_mpis_launcher(mpi)).is_some(),
-        agent,
-        off: is_off(settings),
-        manager: environment::manager(|name| std::env::var_os(name).is_some()),
-        slurm_step: steps.iter().any(|step| std::env::var_os(step).is_some()),
-    };
-    let verdict = facts.verdict();
-    report.add("verdict", verdict.text);
-    report.print(verdict.works, json)
-}
-
-/// Whether SPAWNFIX_GUARD=off holds, of options or of the environment.
-fn is_off(settings: &[Variable]) -> bool {
-    let given = settings.iter().rfind(|(name, _)| *name == "SPAWNFIX_GUARD");
-    let guard = given.map(|(_, value)| value.clone());
-    guard
-        .or_else(|| std::env::var_os("SPAWNFIX_GUARD"))
-        .is_some_and(|guard| guard == "off")
-}
-
-/// Whether the library will find its agent, and one of its own version.
-fn agent(library: &Path, version: &str, report: &mut Report) -> bool {
-    let directory = library.parent().unwrap_or(Path::new("/"));
-    let places = COMMAND_PLACES.map(|place| directory.join(place));
-    let Some(agent) = places.iter().find(|place| paths::is_program(place)) else {
-        let place = escape(directory);
-        report.add("agent", format!("not there: the library looks for the program spawnfix in {place}, and in ../bin, ../../bin and spawnfix from there"));
-        return false;
-    };
-    let agent = agent.canonicalize().unwrap_or(agent.clone());
-    let said = if Some(&agent) == paths::own().as_ref() {
-        VERSION.to_owned()
+    if let Some(works) = works {
+        report.add_value("works", works);
+    }
+    if let Some(Err(error)) = asked.report.map(|file| write_report(file, &report)) {
+        eprint_prefixed(format_args!("the report can't be written: {error}"));
+    }
+    print_flushed(&if asked.json {
+        report.to_json()
     } else {
-        let (_, said) = answer(Command::new(&agent).arg("--version"));
-        said.trim().trim_start_matches("spawnfix ").to_owned()
+        report.to_text()
+    });
+    ExitCode::from(match works {
+        Some(true) => 0,
+        Some(false) => 1,
+        None => NOT_TRIED,
+    })
+}
+
+/// The library's version and the agent's, which the library looks for by itself.
+fn versions(library: &Path, report: &mut Report) {
+    let of_library = command::version_of(library).unwrap_or("unknown version".to_owned());
+    report.add("library", format!("{of_library}, {}", escape(library)));
+    let directory = library.parent().unwrap_or(Path::new("/"));
+    let mut places = COMMAND_PLACES.iter().map(|place| directory.join(place));
+    let Some(agent) = places.find(|place| paths::is_program(place)) else {
+        let places = COMMAND_PLACES.join(", ");
+        report.add(
+            "agent",
+            format!("not there: the library looks for it at {places}"),
+        );
+        return;
     };
-    let same = said == version;
-    let but = if same {
+    let agent = agent.canonicalize().unwrap_or(agent);
+    let said = run::run(Command::new(&agent).arg("--version"), OTHERS).stdout;
+    let version = escape(OsStr::new(said.trim().trim_start_matches("spawnfix "))).to_string();
+    let differs = if version == of_library {
         ""
     } else {
         ": not the library's version"
     };
-    report.add(
-        "agent",
-        format!("{}, {}{but}", escape(OsStr::new(&said)), escape(&agent)),
-    );
-    same
+    report.add("agent", format!("{version}, {}{differs}", escape(&agent)));
 }
 
-/// A command's program.
-struct Program {
-    loads: Loads,
-    mpi: Option<Mpi>,
-    /// The file of its MPI library.
-    library: Option<PathBuf>,
-}
-
-/// A command, as a user types it: its interpreter if it is a script, whether it is a shell, whether the library loads,
-/// its MPI.
-fn program(words: &[OsString], library: &Path, report: &mut Report) -> Program {
-    let name = escape(&words[0]);
-    let Some(file) = paths::first(&words[0]) else {
-        report.add("command", format!("{name}: not found on PATH"));
-        return Program {
-            loads: Loads::No(format!("there is no {name}")),
-            mpi: None,
-            library: None,
-        };
-    };
-    let mut text = escape(&file).to_string();
-    let mut argv = words.to_vec();
-    let mut program = file;
-    // A script's interpreter may be a script, as pyenv's python is.
-    for _ in 0..3 {
-        let Some(mut interpreter) = paths::interpreter_of(&program) else {
-            break;
-        };
-        argv[0] = program.into_os_string();
-        program = PathBuf::from(&interpreter[0]);
-        interpreter.append(&mut argv);
-        argv = interpreter;
-        let _ = write!(text, ", run by {}", escape(&program));
+fn describe(subject: &Subject, report: &mut Report) {
+    if subject.file.is_empty() {
+        return;
     }
-    report.add("command", text);
-    report.add("shell", match interactive::evidence(&argv, &[], Stdin::of_this_process()) {
-        Some(word) => format!("yes, by {}: Ctrl-C and its children's crashes spare it", escape(word)),
-        None => "no: Ctrl-C and its children's crashes reach it, too, as MPI has it; 'spawnfix -i' spares it".to_owned(),
+    report.add("command", &*subject.file);
+    report.add("session", match &subject.session {
+        Some(word) => format!("yes, by {word}: Ctrl-C and a crash of its children spare it"),
+        None => "no: Ctrl-C and a crash of its children end it, by MPI's rule; 'spawnfix -i' changes that".to_owned(),
     });
-    let (loads, mut mpi_library) = loads(&program, library);
-    let mut mpi = None;
-    if let Some(file) = &mpi_library {
-        let mut ask = Command::new(paths::own().unwrap_or_default());
-        let (_, said) = answer(ask.arg(OsStr::from_bytes(ask::WHAT_LIBRARY)).arg(file));
-        mpi = Some(Mpi::from_version_text(said.as_bytes()))
-            .filter(|mpi| mpi.family != Family::Unknown);
-    }
-    let program_name = program.file_name().unwrap_or_default().as_bytes();
-    if mpi.is_none() && (program_name.starts_with(b"python") || program_name.starts_with(b"pypy")) {
-        let (_, said) = answer(Command::new(&program).args(["-c", ASK_PYTHON]));
-        let (said, mapped) = said.split_once("\nlibmpi is ").unwrap_or((&said, ""));
-        mpi = Some(Mpi::from_version_text(said.as_bytes()))
-            .filter(|mpi| mpi.family != Family::Unknown);
-        mpi_library =
-            Some(PathBuf::from(mapped.trim())).filter(|file| mpi.is_some() && file.is_file());
-    }
-    report.add("loads", told(&loads));
-    let named = mpi.as_ref().map(Mpi::to_string);
     report.add(
-        "its MPI",
-        named.unwrap_or("not known; taken to be that of mpiexec".to_owned()),
+        "loads",
+        match &subject.loads {
+            Loads::Yes => "yes".to_owned(),
+            Loads::No(why) | Loads::Breaks(why) | Loads::Unknown(why) => format!("no: {why}"),
+        },
     );
-    Program {
-        loads,
-        mpi,
-        library: mpi_library,
+}
+
+/// What a trial's environment has beside this one's.
+fn environment_of(subject: &Subject, library: &Path, asked: &Asked) -> Changes {
+    let set = |(name, value): Variable| (OsString::from(name), Some(value));
+    let preload = match subject.loads {
+        Loads::Yes => preload_env::variables(System::HERE, library, |name| std::env::var_os(name)),
+        _ => Ok(Vec::new()),
+    };
+    let mut changes = subject.environment.clone();
+    changes.extend(preload.unwrap_or_default().into_iter().map(set));
+    if subject.loads != Loads::Yes {
+        let list = std::env::var_os(preload_list::VARIABLE).unwrap_or_default();
+        changes.push((
+            preload_list::VARIABLE.into(),
+            preload_list::without_us(&list),
+        ));
+    }
+    // Not by the trial's own command line.
+    if std::env::var_os("SPAWNFIX_INTERACTIVE").is_none_or(|value| value == "auto") {
+        let interactive = if subject.session.is_some() { "1" } else { "0" };
+        changes.push(set(("SPAWNFIX_INTERACTIVE", interactive.into())));
+    }
+    changes.extend(asked.settings.iter().cloned().map(set));
+    let level = if asked.report.is_some() {
+        "trace"
+    } else {
+        "info"
+    };
+    changes.push(set(("SPAWNFIX_LOG", level.into())));
+    changes.push(("SPAWNFIX_LOG_FILE".into(), None));
+    changes
+}
+
+/// Tries a spawn, and where it fails, what may help. `None`: it could not be tried.
+fn try_it(asked: &Asked, subject: &Subject, trial: &Trial, report: &mut Report) -> Option<bool> {
+    let began = Instant::now();
+    let progress = Progress::start();
+    progress.show("a spawn");
+    let outcome = trial.run(&Vec::new(), FIRST);
+    report.log.clone_from(&outcome.log);
+    let libmpi = escape(&trial.libmpi).to_string();
+    let Some(mpi) = &outcome.mpi else {
+        report.add("outcome", format!("not tried: {libmpi} can't be loaded"));
+        report.add_list("said", last_first(&outcome.said));
+        return None;
+    };
+    let guessed = match subject.guessed {
+        true => " (that of the mpiexec on PATH: what the command loads is not known)",
+        false => "",
+    };
+    report.add("mpi", format!("{mpi}, {libmpi}{guessed}"));
+    if let Some(launcher) = outcome.logged(": started ").last() {
+        let launcher = launcher
+            .rsplit_once(", as process")
+            .map_or(launcher, |(launcher, _)| launcher);
+        report.add("launcher", launcher);
+    }
+    let remedies: Vec<_> = outcome.logged("remedy: ").map(str::to_owned).collect();
+    report.add_list("remedies", remedies);
+    if asked.hosts.is_some() {
+        report.add_list("hosts", outcome.hosts);
+    }
+    if let Some(milliseconds) = outcome.milliseconds {
+        report.add("outcome", format!("works, in {milliseconds} ms"));
+        report.add_value("milliseconds", milliseconds);
+        return Some(true);
+    }
+    report.add("outcome", format!("fails: {}", outcome.failure));
+    report.add_list("said", last_first(&outcome.said));
+    // A process manager serves each of its processes once.
+    let manager = environment::manager(|name| std::env::var_os(name).is_some());
+    if !manager.is_some_and(|variable| mpi.family.uses_manager(variable)) {
+        let (tried, advice) = what_helps(asked, trial, mpi, began, &progress);
+        report.add_list("tried", tried);
+        match advice {
+            Some(advice) => report.add("advice", advice),
+            None => report.add("advice", mpi.cannot_spawn().unwrap_or(NOTHING_HELPS)),
+        }
+    }
+    Some(false)
+}
+
+const NOTHING_HELPS: &str =
+    "nothing that was tried helps; 'spawnfix --report FILE COMMAND' writes what a bug report needs";
+
+/// What MPI said, the last line first.
+fn last_first(said: &[String]) -> Vec<String> {
+    const MOST: usize = 12;
+    let last = said.iter().rev().take(MOST);
+    last.map(|line| escape(line).to_string()).collect()
+}
+
+/// Tries what may help: what was tried, and the line to type.
+fn what_helps(
+    asked: &Asked,
+    trial: &Trial,
+    mpi: &Mpi,
+    began: Instant,
+    progress: &Progress,
+) -> (Vec<String>, Option<String>) {
+    let mut tried = Vec::new();
+    for remedy in trial::remedies(mpi.family, &trial.libmpi) {
+        let left = ALL.saturating_sub(began.elapsed());
+        if left.is_zero() || run::interrupted().is_some() {
+            break;
+        }
+        progress.show(&remedy.text);
+        let works = trial.run(&remedy.changes, left.min(OTHERS)).works();
+        tried.push(format!(
+            "{}: {}",
+            remedy.text,
+            if works { "works" } else { "fails" }
+        ));
+        if works {
+            let words = asked.words.iter().map(shell_word).collect::<Vec<_>>();
+            return (
+                tried,
+                Some(format!(
+                    "type: {} spawnfix {}",
+                    remedy.text,
+                    words.join(" ")
+                )),
+            );
+        }
+    }
+    (tried, None)
+}
+
+/// What is being tried: a line on the terminal, until it is dropped.
+struct Progress(bool);
+
+impl Progress {
+    fn start() -> Progress {
+        Progress(io::stderr().is_terminal())
+    }
+
+    fn show(&self, what: &str) {
+        if self.0 {
+            let _ = write!(io::stderr(), "\r\x1b[Kspawnfix: trying {what} …");
+        }
     }
 }
 
-/// Says which MPI an interpreter's mpi4py has, and from which file.
-const ASK_PYTHON: &str = "import mpi4py
-mpi4py.rc.initialize = False
-from mpi4py import MPI
-print(MPI.Get_library_version().strip('\\0'))
-import os.path
-if os.path.exists('/proc/self/maps'):
-    for line in open('/proc/self/maps'):
-        file = line.rstrip().partition('/')
-        if os.path.basename(file[2]).startswith('libmpi'):
-            print('libmpi is', '/' + file[2])
-            break";
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.0 {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+/// Writes what a bug report needs: the check, the machine, the environment and the trial's log.
+fn write_report(file: &Path, report: &Report) -> io::Result<()> {
+    let system = fs::read_to_string("/proc/version").unwrap_or_default();
+    let mut text = format!(
+        "{}\nsystem     {} {system}\n",
+        report.to_text(),
+        std::env::consts::ARCH
+    );
+    // The values of ours and of MPI's only.
+    let ours = [
+        "SPAWNFIX_",
+        "PMI",
+        "MPI",
+        "HYDRA_",
+        "I_MPI_",
+        "FI_",
+        "UCX_",
+        "OMPI_",
+        "PRTE_",
+        "OPAL_",
+    ];
+    let mut variables: Vec<_> = std::env::vars_os().collect();
+    variables.sort();
+    for (name, value) in variables {
+        let name = escape(&name).to_string();
+        let shown =
+            ours.iter().any(|start| name.starts_with(start)) || name == preload_list::VARIABLE;
+        let _ = match shown {
+            true => writeln!(text, "{name}={}", escape(&value)),
+            false => writeln!(text, "{name}"),
+        };
+    }
+    text += "\n";
+    for line in &report.log {
+        let _ = writeln!(text, "{}", escape(line));
+    }
+    fs::write(file, text)
+}

@@ -1,42 +1,76 @@
-//! How a check is told: lines for a person, or one JSON object.
+//! How a check is reported: rows for a person, or one JSON object.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::process::ExitCode;
 
-use crate::output::print_flushed;
+/// What is reported, in this order. In JSON each is there, as null if there is nothing to report.
+const FIELDS: [&str; 16] = [
+    "spawnfix",
+    "library",
+    "agent",
+    "command",
+    "session",
+    "loads",
+    "mpi",
+    "launcher",
+    "remedies",
+    "hosts",
+    "outcome",
+    "milliseconds",
+    "said",
+    "tried",
+    "advice",
+    "works",
+];
 
-/// What is found, a line each.
+/// What was found.
 #[derive(Default)]
-pub struct Report(Vec<(&'static str, String)>);
+pub struct Report {
+    /// Each field's rows, and its value in JSON.
+    found: HashMap<&'static str, (Vec<String>, String)>,
+    /// The trial's log.
+    pub log: Vec<String>,
+}
 
 impl Report {
+    /// A text.
     pub fn add(&mut self, name: &'static str, text: impl Into<String>) {
-        self.0.push((name, text.into()));
+        let text = text.into();
+        let json = quoted(&text);
+        self.found.insert(name, (vec![text], json));
     }
 
-    pub fn print(&self, works: bool, json: bool) -> ExitCode {
+    /// A list of texts.
+    pub fn add_list(&mut self, name: &'static str, all: Vec<String>) {
+        let json: Vec<_> = all.iter().map(|text| quoted(text)).collect();
+        self.found
+            .insert(name, (all, format!("[{}]", json.join(", "))));
+    }
+
+    /// A number or a truth value, only for JSON: a row says the same in words.
+    pub fn add_value(&mut self, name: &'static str, value: impl ToString) {
+        self.found.insert(name, (Vec::new(), value.to_string()));
+    }
+
+    /// One line.
+    pub fn to_json(&self) -> String {
+        let fields = FIELDS.map(|name| {
+            let value = self.found.get(name).map_or("null", |(_, json)| json);
+            format!("{}: {value}", quoted(name))
+        });
+        format!("{{{}}}\n", fields.join(", "))
+    }
+
+    /// The rows.
+    pub fn to_text(&self) -> String {
         let mut text = String::new();
-        if json {
-            for (name, said) in &self.0 {
-                let _ = write!(
-                    text,
-                    "{}: {}, ",
-                    quoted(&name.to_lowercase().replace(' ', "_")),
-                    quoted(said)
-                );
-            }
-            text = format!("{{{text}\"works\": {works}}}\n");
-        } else {
-            for (name, said) in &self.0 {
-                let _ = writeln!(text, "{name:<10} {said}");
+        for mut name in FIELDS {
+            for row in self.found.get(name).iter().flat_map(|(rows, _)| rows) {
+                let _ = writeln!(text, "{name:<10} {row}");
+                name = "";
             }
         }
-        print_flushed(&text);
-        if works {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }
+        text
     }
 }
 
@@ -58,10 +92,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_strings_have_no_loose_ends() {
-        assert_eq!(
-            quoted("a \"b\" \\ ü\n\u{1}"),
-            r#""a \"b\" \\ ü\u000a\u0001""#
-        );
+    fn the_same_is_told_in_rows_and_as_json() {
+        let mut report = Report::default();
+        report.add("mpi", "a \"b\" \\ ü\n\u{1}");
+        report.add_list("said", vec!["x".into(), "y".into()]);
+        report.add_value("milliseconds", 7);
+        report.add_value("works", true);
+        let json = report.to_json();
+        for part in [
+            "{\"spawnfix\": null, ",
+            "\"mpi\": \"a \\\"b\\\" \\\\ ü\\u000a\\u0001\", ",
+            "\"said\": [\"x\", \"y\"], ",
+            "\"milliseconds\": 7, ",
+            "\"works\": true}\n",
+        ] {
+            assert!(json.contains(part), "{json}");
+        }
+        assert!(report.to_text().ends_with("said       x\n           y\n"));
     }
 }

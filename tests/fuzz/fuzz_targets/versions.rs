@@ -3,7 +3,6 @@
 
 use libfuzzer_sys::fuzz_target;
 use spawnfix_fuzz::is_plain;
-use spawnfix_fuzz::mpi::behavior;
 use spawnfix_fuzz::mpi::{Family, Mpi};
 
 fuzz_target!(|input: &[u8]| {
@@ -11,14 +10,8 @@ fuzz_target!(|input: &[u8]| {
     let name = mpi.to_string();
     assert!(is_plain(&name), "{name:?}");
     if mpi.family == Family::Unknown {
-        assert!(
-            behavior::of(&mpi).is_none() && mpi.cannot_spawn().is_none() && mpi.version.is_empty()
-        );
+        assert!(mpi.cannot_spawn().is_none() && mpi.version.is_empty());
         assert!(name.len() < 1000);
-    }
-    if let Some(known) = behavior::of(&mpi) {
-        assert!(!mpi.version.is_empty());
-        assert!(known.row().iter().all(|column| !column.is_empty()));
     }
     // The name that we give it names it.
     if [Family::OpenMpi, Family::Mpich, Family::Mvapich].contains(&mpi.family)

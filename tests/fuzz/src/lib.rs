@@ -17,8 +17,6 @@ pub mod procs;
 #[path = "../../../src/shared/mod.rs"]
 pub mod shared;
 
-#[path = "../../../src/check/binary.rs"]
-pub mod binary;
 #[path = "../../../src/preload/own_path.rs"]
 pub mod own_path;
 #[path = "../../../src/wrapper/preload_env.rs"]

@@ -1,0 +1,305 @@
+//! The command that is checked: what would run, whether the library loads into it, which MPI library it has. The command
+//! itself is not run.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use object::{BinaryFormat, Object, ObjectSection};
+
+use super::run::run;
+use crate::exec::Changes;
+use crate::interactive;
+use crate::mpi::mpiexec::family_of;
+use crate::mpi::{Family, is_libmpi};
+use crate::preload_list::{System, is_sanitizer};
+use crate::shared::internal_args::VERSION_SECTION;
+use crate::shared::logging::escape;
+use crate::shared::paths::{self, NotFound};
+use crate::shared::stdio::Stdin;
+use crate::wrapper::preload_env;
+
+/// How long a program that is asked something may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What is checked.
+pub struct Subject {
+    /// Its file, and by what that is run. Empty: no command was given.
+    pub file: String,
+    /// The word that says that it is an interactive session.
+    pub session: Option<String>,
+    pub loads: Loads,
+    /// Its MPI library.
+    pub libmpi: Option<PathBuf>,
+    /// What it sets in its environment before MPI_Init, as far as that is known.
+    pub environment: Changes,
+    /// Whether that is only the MPI library that belongs to the mpiexec on PATH.
+    pub guessed: bool,
+}
+
+/// Whether the library loads into a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loads {
+    Yes,
+    /// The program runs without it: why.
+    No(String),
+    /// The program does not start with it: why.
+    Breaks(String),
+    /// It does not, and nothing is known of the program's MPI library: why.
+    Unknown(String),
+}
+
+impl Subject {
+    /// Looks at this command, or at none.
+    ///
+    /// # Errors
+    /// There is no such command.
+    pub fn of(words: &[OsString], library: &Path) -> Result<Subject, NotFound> {
+        let mut subject = Subject {
+            file: String::new(),
+            session: None,
+            loads: Loads::Yes,
+            libmpi: None,
+            environment: Changes::new(),
+            guessed: false,
+        };
+        if let Some(name) = words.first() {
+            subject.look_at(paths::find(name)?.remove(0), words.to_vec(), library);
+        }
+        if subject.libmpi.is_none() && matches!(subject.loads, Loads::Yes | Loads::No(_)) {
+            subject.libmpi = beside_mpiexec();
+            subject.guessed = true;
+        }
+        Ok(subject)
+    }
+
+    fn look_at(&mut self, mut program: PathBuf, mut argv: Vec<OsString>, library: &Path) {
+        self.file = escape(&program).to_string();
+        // A script's interpreter may be a script, as pyenv's python is.
+        for _ in 0..3 {
+            let Some(mut interpreter) = paths::interpreter_of(&program) else {
+                break;
+            };
+            argv[0] = program.into_os_string();
+            program = PathBuf::from(&interpreter[0]);
+            interpreter.append(&mut argv);
+            argv = interpreter;
+            self.file += &format!(", run by {}", escape(&program));
+        }
+        let session = interactive::evidence(&argv, &[], Stdin::of_this_process());
+        self.session = session.map(|word| escape(word).to_string());
+        (self.loads, self.libmpi) = match System::HERE {
+            System::MacOs => (on_macos(&program), None),
+            System::Elf => on_linux(&program, library, &mut self.environment),
+        };
+        let name = program.file_name().unwrap_or_default().as_bytes();
+        let is_python = name.starts_with(b"python") || name.starts_with(b"pypy");
+        if self.libmpi.is_none() && is_python {
+            (self.libmpi, self.environment) = of_mpi4py(&program);
+        }
+    }
+}
+
+/// The version in the library's file.
+pub fn version_of(library: &Path) -> Option<String> {
+    let bytes = fs::read(library).ok()?;
+    let object = object::File::parse(&*bytes).ok()?;
+    let note = object.section_by_name(VERSION_SECTION)?.data().ok()?;
+    // An ELF note: three words, of which the second is the length of the version; then "spawnfix", padded.
+    let length = u32::from_ne_bytes(note.get(4..8)?.try_into().ok()?);
+    let version = note.get(24..)?.get(..length as usize)?;
+    Some(std::str::from_utf8(version).ok()?.to_owned())
+}
+
+/// By what ld.so says of an ELF program: with --list it loads all that the program would, and does not start it.
+fn on_linux(program: &Path, library: &Path, environment: &mut Changes) -> (Loads, Option<PathBuf>) {
+    let unknown = |why: &str| (Loads::Unknown(format!("{} {why}", escape(program))), None);
+    let read = |file: &Path| fs::read(file).unwrap_or_default();
+    let (bytes, own) = (read(program), read(library));
+    let (file, own) = match (object::File::parse(&*bytes), object::File::parse(&*own)) {
+        (Ok(file), Ok(own)) if file.format() == BinaryFormat::Elf => (file, own),
+        _ => return unknown("is neither a script nor an ELF program"),
+    };
+    if (file.is_64(), file.architecture()) != (own.is_64(), own.architecture()) {
+        return unknown("is for another kind of processor than the library");
+    }
+    let linker = file.section_by_name(".interp");
+    let Some(linker) = linker.and_then(|section| section.data().ok()) else {
+        return unknown("is statically linked");
+    };
+    let linker = OsStr::from_bytes(linker.strip_suffix(b"\0").unwrap_or(linker));
+    let mut list = Command::new(linker);
+    list.arg("--list").arg(program);
+    let secure = secure_because(program);
+    if secure.is_none() {
+        match preload_env::variables(System::HERE, library, |name| std::env::var_os(name)) {
+            Ok(variables) => list.envs(variables),
+            Err(why) => return (Loads::Breaks(why), None),
+        };
+    }
+    let ran = run(&mut list, LIMIT);
+    let files = ran.stdout.lines().filter_map(|line| {
+        let file = line.split_once(" => ").map_or(line, |(_, file)| file);
+        Some(Path::new(file.trim().rsplit_once(" (0x")?.0))
+    });
+    let files: Vec<&Path> = files.collect();
+    let named = |is: &dyn Fn(&[u8]) -> bool| {
+        let name = |file: &&&Path| is(file.file_name().unwrap_or_default().as_bytes());
+        files.iter().find(name).map(|file| file.to_path_buf())
+    };
+    let libmpi = libmpi_among(&files, environment);
+    let loads = if let Some(why) = secure {
+        Loads::No(format!(
+            "{} {why}, and such a program takes no LD_PRELOAD",
+            escape(program)
+        ))
+    } else if !ran.status.is_some_and(|status| status.success()) {
+        let mut said = ran.stderr.lines().chain(ran.stdout.lines());
+        Loads::Breaks(
+            said.next()
+                .unwrap_or("its dynamic linker can't be run")
+                .to_owned(),
+        )
+    } else if named(&|name| name == System::HERE.library().as_bytes()).is_none() {
+        Loads::No(ran.stderr.lines().next().unwrap_or_default().to_owned())
+    } else if let Some(runtime) = named(&is_sanitizer).filter(|_| !sanitizer_is_first()) {
+        Loads::Breaks(format!(
+            "AddressSanitizer ends a program in which another library comes first: put {} first in LD_PRELOAD",
+            escape(&runtime)
+        ))
+    } else {
+        Loads::Yes
+    };
+    (loads, libmpi)
+}
+
+/// Why the program runs in secure-execution mode: ld.so(8).
+fn secure_because(program: &Path) -> Option<&'static str> {
+    if let Ok(file) = program.metadata() {
+        let has = |bit: libc::mode_t| file.mode() & u32::from(bit as u16) != 0;
+        let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+        if has(libc::S_ISUID) && file.uid() != user.as_raw() {
+            return Some("is setuid");
+        }
+        if has(libc::S_ISGID) && file.gid() != group.as_raw() {
+            return Some("is setgid");
+        }
+    }
+    #[cfg(target_os = "linux")]
+    {
+        let path = CString::new(program.as_os_str().as_bytes()).unwrap_or_default();
+        let name = c"security.capability".as_ptr();
+        // SAFETY: two C strings; with a size of 0 nothing is written.
+        let size = unsafe { libc::getxattr(path.as_ptr(), name, std::ptr::null_mut(), 0) };
+        (size > 0).then_some("has file capabilities")
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
+fn sanitizer_is_first() -> bool {
+    let list = std::env::var_os("LD_PRELOAD").unwrap_or_default();
+    let mut items = list.as_bytes().split(|byte| b": ".contains(byte));
+    let first = items.find(|item| !item.is_empty());
+    first.is_some_and(is_sanitizer)
+}
+
+/// By where the program is, and how it is signed.
+fn on_macos(program: &Path) -> Loads {
+    let name = escape(program);
+    let protected = ["/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", "/System/"];
+    if protected
+        .iter()
+        .any(|place| program.as_os_str().as_bytes().starts_with(place.as_bytes()))
+    {
+        let what = "System Integrity Protection takes DYLD_INSERT_LIBRARIES from";
+        return Loads::No(format!("{what} {name}"));
+    }
+    let ran = run(
+        Command::new("codesign").args(["-d", "-v"]).arg(program),
+        LIMIT,
+    );
+    let mut lines = ran.stderr.lines();
+    match lines.any(|line| line.contains("flags=") && line.contains("runtime")) {
+        true => Loads::No(format!("{name} is signed with the hardened runtime")),
+        false => Loads::Yes,
+    }
+}
+
+/// Says which files an interpreter's mpi4py has loaded, and which variables it has set, as it does for Intel MPI.
+const ASK_PYTHON: &str = "import os
+before = dict(os.environ)
+import mpi4py
+mpi4py.rc.initialize = False
+from mpi4py import MPI
+for name, value in os.environ.items():
+    if before.get(name) != value: print(name + '=' + value)
+for line in open('/proc/self/maps'):
+    print(line.rstrip()[line.find('/'):])";
+
+/// The MPI library among the files that a program loads; and where the libraries of the same prefix are, as mpi4py loads
+/// Intel MPI's libfabric before libmpi looks for it (dlopen_impi_libfabric in its _mpiabi.py).
+fn libmpi_among(files: &[&Path], changes: &mut Changes) -> Option<PathBuf> {
+    let name = |file: &Path| file.file_name().unwrap_or_default().as_bytes().to_owned();
+    let libmpi = files.iter().find(|file| is_libmpi(&name(file)))?;
+    let prefix = libmpi.parent()?.parent()?;
+    let beside = files
+        .iter()
+        .filter(|file| file.starts_with(prefix) && name(file).starts_with(b"lib"));
+    let mut places: Vec<_> = beside.filter_map(|file| file.parent()).collect();
+    places.dedup();
+    let present = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let present: Vec<_> = std::env::split_paths(&present).collect();
+    let all = std::env::join_paths(
+        places
+            .into_iter()
+            .chain(present.iter().map(PathBuf::as_path)),
+    );
+    changes.push(("LD_LIBRARY_PATH".into(), all.ok()));
+    Some(libmpi.to_path_buf())
+}
+
+fn of_mpi4py(python: &Path) -> (Option<PathBuf>, Changes) {
+    let ran = run(Command::new(python).args(["-c", ASK_PYTHON]), LIMIT);
+    let lines = || ran.stdout.lines();
+    let set = lines().filter(|line| !line.starts_with('/'));
+    let set = set.filter_map(|line| line.split_once('='));
+    let set = set.map(|(name, value)| (name.into(), Some(value.into())));
+    let files: Vec<_> = lines()
+        .map(Path::new)
+        .filter(|file| file.is_absolute())
+        .collect();
+    let mut changes: Changes = set.collect();
+    let libmpi = libmpi_among(&files, &mut changes);
+    (libmpi, changes)
+}
+
+/// The MPI library that belongs to the first mpiexec on PATH.
+fn beside_mpiexec() -> Option<PathBuf> {
+    let mpiexec = paths::first("mpiexec")?;
+    let open_mpis = family_of(&mpiexec) == Some(Family::OpenMpi);
+    let mpiexec = mpiexec.canonicalize().ok()?;
+    let prefix = mpiexec.parent()?.parent()?;
+    let debian = format!("lib/{}-linux-gnu", std::env::consts::ARCH);
+    let places = ["lib", "lib64", "lib/release", &debian];
+    let files = places
+        .iter()
+        .flat_map(|place| fs::read_dir(prefix.join(place)));
+    let files = files.flatten().flatten();
+    let mut files: Vec<_> = files
+        .filter_map(|entry| entry.path().canonicalize().ok())
+        .filter(|file| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            // libmpi.so.40 is Open MPI's, libmpi.so.12 is MPICH's and its kin's. In a wheel, libmpi.so is a short text.
+            let is_open_mpis = format!("{name}.").contains(".so.40.");
+            let is_library = file.metadata().is_ok_and(|metadata| metadata.len() > 4096);
+            is_libmpi(name.as_bytes()) && is_open_mpis == open_mpis && is_library
+        })
+        .collect();
+    files.sort();
+    files.into_iter().next()
+}

@@ -1,0 +1,188 @@
+//! One trial of a spawn: how it is started, and what came of it; and what may help where it fails.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::application::{DONE, FAILED, INITIALIZED, LOADED, NEWLINE, OPTION, SPAWNED};
+use super::run::{Ran, run};
+use crate::agent::placeholder;
+use crate::exec::Changes;
+use crate::mpi::{Family, Mpi};
+use crate::shared::paths;
+
+/// A trial.
+pub struct Trial {
+    pub libmpi: PathBuf,
+    pub children: u32,
+    /// What its environment has beside this one's.
+    pub environment: Changes,
+}
+
+/// What came of it.
+#[derive(Default)]
+pub struct Outcome {
+    pub mpi: Option<Mpi>,
+    /// How long the spawn took. `None`: something failed.
+    pub milliseconds: Option<u64>,
+    /// What failed.
+    pub failure: String,
+    /// The log of library and agent.
+    pub log: Vec<String>,
+    /// What MPI, the launcher and the children said, and the log's warnings and errors.
+    pub said: Vec<String>,
+    /// Where the children ran.
+    pub hosts: Vec<String>,
+}
+
+impl Trial {
+    /// Tries, with these changes to the environment.
+    pub fn run(&self, changes: &Changes, limit: Duration) -> Outcome {
+        let mut command = Command::new(paths::own().unwrap_or_default());
+        command.arg(OsStr::from_bytes(OPTION)).arg(&self.libmpi);
+        command.arg(self.children.to_string());
+        for (name, value) in self.environment.iter().chain(changes) {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        Outcome::of(&run(&mut command, limit), limit)
+    }
+}
+
+impl Outcome {
+    fn of(ran: &Ran, limit: Duration) -> Outcome {
+        let mut outcome = Outcome::default();
+        for line in ran.stderr.lines().map(str::trim_end) {
+            if let Some(host) = line.strip_prefix(placeholder::HOST) {
+                outcome.hosts.push(host.to_owned());
+                continue;
+            }
+            // `spawnfix[PID]: LEVEL: text`
+            let logged = line
+                .strip_prefix("spawnfix[")
+                .and_then(|rest| rest.split_once("]: "));
+            match logged {
+                Some((_, line)) => {
+                    outcome.log.push(line.to_owned());
+                    if line.starts_with("WARN: ") || line.starts_with("ERROR: ") {
+                        outcome.said.push(line.to_owned());
+                    }
+                }
+                None if line.is_empty() => {}
+                None => outcome.said.push(line.to_owned()),
+            }
+        }
+        let mut at = "loading the MPI library";
+        let mut milliseconds = None;
+        for line in ran.stdout.lines() {
+            if let Some(version) = line.strip_prefix(LOADED) {
+                let version = version.replace(NEWLINE, "\n");
+                outcome.mpi = Some(Mpi::from_version_text(version.as_bytes()));
+                at = "MPI_Init";
+            } else if line == INITIALIZED {
+                at = "MPI_Comm_spawn";
+            } else if let Some(time) = line.strip_prefix(SPAWNED) {
+                milliseconds = time.parse().ok();
+                at = "exchanging a barrier with the children";
+            } else if line == DONE {
+                at = "MPI_Finalize";
+            } else if let Some(why) = line.strip_prefix(FAILED) {
+                outcome.said.push(why.to_owned());
+            }
+        }
+        outcome.failure = match ran.status {
+            Some(status) if status.success() => {
+                outcome.milliseconds = milliseconds;
+                String::new()
+            }
+            Some(status) => match (status.signal(), status.code()) {
+                (Some(signal), _) => format!("{at} was ended by signal {signal}"),
+                (None, code) => format!("{at} ended with exit status {}", code.unwrap_or(1)),
+            },
+            None => format!("{at} did not return in {} s", limit.as_secs()),
+        };
+        outcome
+    }
+
+    pub fn works(&self) -> bool {
+        self.milliseconds.is_some()
+    }
+
+    /// What the log says behind this word.
+    pub fn logged<'a>(&'a self, word: &'a str) -> impl Iterator<Item = &'a str> {
+        self.log
+            .iter()
+            .filter_map(move |line| Some(line.split_once(word)?.1))
+    }
+}
+
+/// What may help where a spawn fails, as a shell takes it; `@` is the MPI library's prefix. The first is its own launcher
+/// in front of all others.
+fn settings(family: Family) -> &'static [&'static str] {
+    match family {
+        Family::OpenMpi => &[
+            "PATH=@/bin:$PATH",
+            "OPAL_PREFIX=@",
+            "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 \
+             PRTE_ALLOW_RUN_AS_ROOT=1 PRTE_ALLOW_RUN_AS_ROOT_CONFIRM=1",
+            "OMPI_MCA_btl_tcp_if_include=lo",
+            "OMPI_MCA_rmaps_base_oversubscribe=1 PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe",
+            "OMPI_MCA_plm_rsh_agent=sh",
+        ],
+        Family::Intel => &[
+            "PATH=@/bin:$PATH",
+            "I_MPI_HYDRA_BOOTSTRAP=fork",
+            "I_MPI_HYDRA_IFACE=lo",
+            "FI_PROVIDER=tcp",
+            "I_MPI_SPAWN=on",
+        ],
+        _ => &[
+            "PATH=@/bin:$PATH",
+            "HYDRA_LAUNCHER=fork",
+            "HYDRA_IFACE=lo",
+            "FI_PROVIDER=tcp",
+        ],
+    }
+}
+
+/// Something to try.
+pub struct Remedy {
+    /// What to type in front of a command.
+    pub text: String,
+    pub changes: Changes,
+}
+
+/// What to try, one after the other; the last is all together.
+pub fn remedies(family: Family, libmpi: &Path) -> Vec<Remedy> {
+    let variable = |name: &str| std::env::var_os(name).unwrap_or_default();
+    let mut all: Vec<&str> = Vec::new();
+    for (name, remedy) in [
+        ("SPAWNFIX_GUARD", "SPAWNFIX_GUARD=auto"),
+        ("SPAWNFIX_REMEDIES", "SPAWNFIX_REMEDIES=auto"),
+        ("SLURM_JOB_ID", "SLURM_OVERLAP=1"),
+    ] {
+        all.extend(Some(remedy).filter(|_| !variable(name).is_empty()));
+    }
+    all.extend(settings(family));
+    let together = all.join(" ");
+    all.push(&together);
+    let prefix = libmpi.parent().and_then(Path::parent).unwrap_or(libmpi);
+    let path = variable("PATH").to_string_lossy().into_owned();
+    let remedy = |text: &str| {
+        let text = text.replace('@', &prefix.to_string_lossy());
+        let changes = text.split(' ').filter_map(|setting| {
+            let (name, value) = setting.split_once('=')?;
+            Some((name.into(), Some(value.replace("$PATH", &path).into())))
+        });
+        Remedy {
+            changes: changes.collect(),
+            text: text.replace("$PATH", "\"$PATH\""),
+        }
+    };
+    all.iter().map(|text| remedy(text)).collect()
+}
