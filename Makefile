@@ -12,7 +12,7 @@ HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')
 TARGETS ?= $(HOST)
 PICTURE ?= scripts/pictures/demo.svg
 
-.PHONY: help build test test-cluster test-wheel test-aarch64 test-faults check-macos soak fuzz demo picture shell bench \
+.PHONY: help build test test-cluster test-versions test-wheel test-aarch64 test-faults check-macos soak fuzz demo picture shell bench \
 	wheel dist deb install uninstall lint clean
 
 help: ## print this list
@@ -42,6 +42,10 @@ test-faults: build ## system calls of child, agent and bridge fail in turn, by s
 soak: build ## a thousand spawns, hundreds of programs, while someone types; half an hour
 	scripts/fetch/mpi mpich-4.2.3 mpich-5.0.2
 	$(CARGO) test --locked --test long soak:: -- --ignored --test-threads 1
+
+test-versions: build ## every version of MPICH, Intel MPI and Open MPI that PyPI has; the table is in target/versions.md; half an hour
+	scripts/fetch/mpi --versions
+	$(CARGO) test --locked --test long versions:: -- --ignored
 
 test-wheel: build ## the wheel and the tarball, on Debian 11 and 13: needs root, and debootstrap
 	scripts/fetch/debian --pip

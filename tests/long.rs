@@ -11,5 +11,6 @@ mod long {
     mod macos;
     mod soak;
     mod syscall_faults;
+    mod versions;
     mod wheel;
 }
