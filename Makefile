@@ -12,8 +12,8 @@ HOST = $(shell rustc --version --verbose | sed -n 's/^host: //p')
 TARGETS ?= $(HOST)
 PICTURE ?= scripts/pictures/demo.svg
 
-.PHONY: help build test test-cluster test-versions test-wheel test-aarch64 test-faults check-macos soak fuzz demo picture shell bench \
-	wheel dist deb install uninstall lint clean
+.PHONY: help build test test-cluster test-versions test-wheel test-aarch64 test-faults check-macos soak fuzz mutants demo \
+	picture shell bench wheel dist deb install uninstall lint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,13 @@ test-wheel: build ## the wheel and the tarball, on Debian 11 and 13: needs root,
 
 fuzz: ## fuzz every parser with a million cases each (CASES=); fetches cargo-fuzz into target, once
 	scripts/fuzz $(CASES)
+
+# The modules that do no I/O, or next to none.
+mutants: ## change the pure modules one operator at a time: do their unit tests notice? fetches cargo-mutants into target, once
+	$(CARGO) install --quiet --locked --root target/mutants cargo-mutants@27.1.0
+	env -u CARGO_TARGET_DIR target/mutants/bin/cargo-mutants mutants --output target/mutants \
+		$(foreach file,mpi/** pmi/** interactive/** preload/decision.rs shared/settings.rs agent/job_state.rs,--file 'src/$(file)') \
+		-- --lib --bins
 
 check-macos: ## cross-compile for macOS, and check the files by the rules of its dynamic linker; nothing is run
 	scripts/package/cross aarch64-apple-darwin
