@@ -18,18 +18,18 @@ use crate::shared::paths;
 /// The option of this executable that makes it one.
 pub const OPTION: &[u8] = b"--trial";
 
-// The lines, as they begin.
+// How each line on stdout begins.
 /// The MPI library is loaded; its version follows.
 pub const LOADED: &str = "MPI ";
 /// MPI_Init has returned.
 pub const INITIALIZED: &str = "initialized";
 /// The spawn has returned; its milliseconds follow.
 pub const SPAWNED: &str = "spawned ";
-/// The children were there.
+/// The barrier with the children is over.
 pub const DONE: &str = "done";
-/// It could not go on: why follows.
+/// It could not go on; the reason follows.
 pub const FAILED: &str = "failed ";
-/// In the place of a newline in the version.
+/// Stands for a newline in the version.
 pub const NEWLINE: &str = "\u{1f}";
 
 /// Handles and constants, which are the implementation's own.
@@ -89,7 +89,7 @@ pub fn main(words: &[OsString]) -> ExitCode {
     }
 }
 
-/// What was fd 1. From here on, what MPI and its children write there goes to fd 2.
+/// A copy of fd 1. From here on, what MPI and the children write to fd 1 goes to fd 2.
 fn own_stdout() -> io::Result<File> {
     let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     // SAFETY: dup2 takes any descriptors; std's stdout is not used in this process.
@@ -100,7 +100,7 @@ fn own_stdout() -> io::Result<File> {
 }
 
 /// # Errors
-/// What the library lacks.
+/// What the library lacks, or the function that failed.
 fn spawn(libmpi: &OsString, children: c_int, say: &mut dyn FnMut(&str)) -> Result<(), String> {
     type Text = unsafe extern "C" fn(*mut u8, *mut c_int) -> c_int;
     type Init = unsafe extern "C" fn(*mut c_int, *mut c_void, c_int, *mut c_int) -> c_int;

@@ -23,14 +23,14 @@ use crate::shared::paths::{self, NotFound};
 use crate::shared::stdio::Stdin;
 use crate::wrapper::preload_env;
 
-/// How long a program that is asked something may take.
+/// The time limit for a program that is asked about itself.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// What is checked.
 pub struct Subject {
-    /// Its file, and by what that is run. Empty: no command was given.
+    /// Its file and its interpreter. Empty: no command was given.
     pub file: String,
-    /// The word that says that it is an interactive session.
+    /// The word by which it is an interactive session.
     pub session: Option<String>,
     pub loads: Loads,
     /// Its MPI library.
@@ -45,11 +45,11 @@ pub struct Subject {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loads {
     Yes,
-    /// The program runs without it: why.
+    /// The program runs without it, for this reason.
     No(String),
-    /// The program does not start with it: why.
+    /// The program does not start with it, for this reason.
     Breaks(String),
-    /// It does not, and nothing is known of the program's MPI library: why.
+    /// It does not, for this reason, and the program's MPI library is not known.
     Unknown(String),
 }
 
@@ -115,7 +115,7 @@ pub fn version_of(library: &Path) -> Option<String> {
     Some(std::str::from_utf8(version).ok()?.to_owned())
 }
 
-/// By what ld.so says of an ELF program: with --list it loads all that the program would, and does not start it.
+/// Asks ld.so about an ELF program: with --list it loads the program's libraries, and does not start the program.
 fn on_linux(program: &Path, library: &Path, environment: &mut Changes) -> (Loads, Option<PathBuf>) {
     let unknown = |why: &str| (Loads::Unknown(format!("{} {why}", escape(program))), None);
     let read = |file: &Path| fs::read(file).unwrap_or_default();
@@ -208,7 +208,7 @@ fn sanitizer_is_first() -> bool {
     first.is_some_and(is_sanitizer)
 }
 
-/// By where the program is, and how it is signed.
+/// Decides by the program's directory and its signature.
 fn on_macos(program: &Path) -> Loads {
     let name = escape(program);
     let protected = ["/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", "/System/"];
@@ -230,7 +230,7 @@ fn on_macos(program: &Path) -> Loads {
     }
 }
 
-/// Says which files an interpreter's mpi4py has loaded, and which variables it has set, as it does for Intel MPI.
+/// Prints which files an interpreter's mpi4py has loaded, and which variables it has set, as it does for Intel MPI.
 const ASK_PYTHON: &str = "import os
 before = dict(os.environ)
 import mpi4py

@@ -50,7 +50,7 @@ pub struct Asked<'a> {
     pub report: Option<&'a Path>,
 }
 
-/// Checks.
+/// Runs a check and prints its report.
 pub fn main(asked: &Asked) -> ExitCode {
     run::prepare();
     let mut report = Report::default();
@@ -157,7 +157,7 @@ fn describe(subject: &Subject, report: &mut Report) {
     );
 }
 
-/// What a trial's environment has beside this one's.
+/// How a trial's environment differs from this process's.
 fn environment_of(subject: &Subject, library: &Path, asked: &Asked) -> Changes {
     let set = |(name, value): Variable| (OsString::from(name), Some(value));
     let preload = match subject.loads {
@@ -173,7 +173,7 @@ fn environment_of(subject: &Subject, library: &Path, asked: &Asked) -> Changes {
             preload_list::without_us(&list),
         ));
     }
-    // Not by the trial's own command line.
+    // Decided by the command's words, not by the trial's.
     if std::env::var_os("SPAWNFIX_INTERACTIVE").is_none_or(|value| value == "auto") {
         let interactive = if subject.session.is_some() { "1" } else { "0" };
         changes.push(set(("SPAWNFIX_INTERACTIVE", interactive.into())));
@@ -241,14 +241,14 @@ fn try_it(asked: &Asked, subject: &Subject, trial: &Trial, report: &mut Report) 
 const NOTHING_HELPS: &str =
     "nothing that was tried helps; 'spawnfix --report FILE COMMAND' writes what a bug report needs";
 
-/// What MPI said, the last line first.
+/// What MPI printed, the last line first.
 fn last_first(said: &[String]) -> Vec<String> {
     const MOST: usize = 12;
     let last = said.iter().rev().take(MOST);
     last.map(|line| escape(line).to_string()).collect()
 }
 
-/// Tries what may help: what was tried, and the line to type.
+/// Tries what may help. Returns what was tried, and the line to type.
 fn what_helps(
     asked: &Asked,
     trial: &Trial,
@@ -315,7 +315,7 @@ fn write_report(file: &Path, report: &Report) -> io::Result<()> {
         report.to_text(),
         std::env::consts::ARCH
     );
-    // The values of ours and of MPI's only.
+    // Values only of variables of ours and of MPI's.
     let ours = [
         "SPAWNFIX_",
         "PMI",

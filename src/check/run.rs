@@ -1,5 +1,5 @@
-//! Running another program for the check: in a process session of its own, without stdin, for a limited time, and
-//! nothing of it is left afterwards.
+//! Runs another program for the check: in a process session of its own, without stdin, for a limited time. Nothing of it
+//! is left afterwards.
 
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
@@ -13,17 +13,17 @@ use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::procs::{self, Process};
 
-/// How long what a program started may go on after the program's end, until it gets SIGTERM, and until it gets SIGKILL.
+/// How long processes may go on after the program that started them: then they get SIGTERM, and later SIGKILL.
 const SIGTERM_AFTER: Duration = Duration::from_secs(3);
 const SIGKILL_AFTER: Duration = Duration::from_secs(6);
 
 /// The signal that has asked this process to end, or 0.
 static INTERRUPTED: AtomicI32 = AtomicI32::new(0);
 
-/// The children that this process had before: a shell that executes the command may leave it some.
+/// The children that this process had at its start: a shell that executed this command may have left it some.
 static EARLIER: OnceLock<Vec<Process>> = OnceLock::new();
 
-/// What came of a program.
+/// How a program ended, and what it printed.
 #[derive(Default)]
 pub struct Ran {
     /// `None`: it could not be run, or did not end in time.
@@ -49,7 +49,7 @@ pub fn prepare() {
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 }
 
-/// Runs it.
+/// Runs a program, for at most this time.
 pub fn run(command: &mut Command, limit: Duration) -> Ran {
     command.stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -58,7 +58,7 @@ pub fn run(command: &mut Command, limit: Duration) -> Ran {
     unsafe {
         command.pre_exec(move || {
             rustix::process::setsid()?;
-            // A check that is killed leaves nothing, either.
+            // If the check is killed, the program is killed as well.
             #[cfg(target_os = "linux")]
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
             let alone = rustix::process::getppid() != Some(own);
@@ -135,7 +135,7 @@ fn end_what_is_left(group: Pid, at_once: bool) {
     let _ = rustix::process::kill_process_group(group, Signal::KILL);
 }
 
-/// What is read from a process.
+/// Collects what a process prints.
 struct Reader {
     said: Arc<Mutex<Vec<u8>>>,
     thread: JoinHandle<()>,

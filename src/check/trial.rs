@@ -14,15 +14,15 @@ use crate::exec::Changes;
 use crate::mpi::{Family, Mpi};
 use crate::shared::paths;
 
-/// A trial.
+/// What a trial needs.
 pub struct Trial {
     pub libmpi: PathBuf,
     pub children: u32,
-    /// What its environment has beside this one's.
+    /// How its environment differs from this process's.
     pub environment: Changes,
 }
 
-/// What came of it.
+/// How a trial ended.
 #[derive(Default)]
 pub struct Outcome {
     pub mpi: Option<Mpi>,
@@ -32,7 +32,7 @@ pub struct Outcome {
     pub failure: String,
     /// The log of library and agent.
     pub log: Vec<String>,
-    /// What MPI, the launcher and the children said, and the log's warnings and errors.
+    /// What MPI, the launcher and the children printed, and the log's warnings and errors.
     pub said: Vec<String>,
     /// Where the children ran.
     pub hosts: Vec<String>,
@@ -113,7 +113,7 @@ impl Outcome {
         self.milliseconds.is_some()
     }
 
-    /// What the log says behind this word.
+    /// The rest of each log line that has this word.
     pub fn logged<'a>(&'a self, word: &'a str) -> impl Iterator<Item = &'a str> {
         self.log
             .iter()
@@ -121,8 +121,8 @@ impl Outcome {
     }
 }
 
-/// What may help where a spawn fails, as a shell takes it; `@` is the MPI library's prefix. The first is its own launcher
-/// in front of all others.
+/// Settings that may help where a spawn fails, as one types them in a shell; `@` is the MPI library's prefix. The first
+/// puts the library's own launcher first.
 fn settings(family: Family) -> &'static [&'static str] {
     match family {
         Family::OpenMpi => &[
