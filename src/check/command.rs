@@ -71,7 +71,7 @@ impl Subject {
             subject.look_at(paths::find(name)?.remove(0), words.to_vec(), library);
         }
         if subject.libmpi.is_none() && matches!(subject.loads, Loads::Yes | Loads::No(_)) {
-            subject.libmpi = beside_mpiexec();
+            subject.libmpi = paths::first("mpiexec").and_then(|mpiexec| beside(&mpiexec));
             subject.guessed = true;
         }
         Ok(subject)
@@ -278,10 +278,9 @@ fn of_mpi4py(python: &Path) -> (Option<PathBuf>, Changes) {
     (libmpi, changes)
 }
 
-/// The MPI library that belongs to the first mpiexec on PATH.
-fn beside_mpiexec() -> Option<PathBuf> {
-    let mpiexec = paths::first("mpiexec")?;
-    let open_mpis = family_of(&mpiexec) == Some(Family::OpenMpi);
+/// The MPI library that belongs to an mpiexec.
+fn beside(mpiexec: &Path) -> Option<PathBuf> {
+    let open_mpis = family_of(mpiexec) == Some(Family::OpenMpi);
     let mpiexec = mpiexec.canonicalize().ok()?;
     let prefix = mpiexec.parent()?.parent()?;
     let debian = format!("lib/{}-linux-gnu", std::env::consts::ARCH);
@@ -289,17 +288,25 @@ fn beside_mpiexec() -> Option<PathBuf> {
     let files = places
         .iter()
         .flat_map(|place| fs::read_dir(prefix.join(place)));
-    let files = files.flatten().flatten();
-    let mut files: Vec<_> = files
-        .filter_map(|entry| entry.path().canonicalize().ok())
-        .filter(|file| {
-            let name = file.file_name().unwrap_or_default().to_string_lossy();
-            // libmpi.so.40 is Open MPI's, libmpi.so.12 is MPICH's and its kin's. In a wheel, libmpi.so is a short text.
-            let is_open_mpis = format!("{name}.").contains(".so.40.");
-            let is_library = file.metadata().is_ok_and(|metadata| metadata.len() > 4096);
-            is_libmpi(name.as_bytes()) && is_open_mpis == open_mpis && is_library
-        })
-        .collect();
-    files.sort();
-    files.into_iter().next()
+    let files = files
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.path().canonicalize().ok());
+    let is_it = |file: &PathBuf| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        // libmpi.so.40 is Open MPI's, libmpi.so.12 is MPICH's and its kin's. In a wheel, libmpi.so is a short text.
+        let is_open_mpis = format!("{name}.").contains(".so.40.");
+        let is_library = file.metadata().is_ok_and(|metadata| metadata.len() > 4096);
+        is_libmpi(name.as_bytes()) && is_open_mpis == open_mpis && is_library
+    };
+    files.filter(is_it).min()
+}
+
+/// The MPI libraries of MPICH's kin that belong to an mpiexec on PATH: they have the same ABI.
+pub fn of_mpichs_kin() -> impl Iterator<Item = PathBuf> {
+    let all = paths::find(OsStr::new("mpiexec"))
+        .unwrap_or_default()
+        .into_iter();
+    let kin = all.filter(|mpiexec| family_of(mpiexec) != Some(Family::OpenMpi));
+    kin.filter_map(|mpiexec| beside(&mpiexec))
 }

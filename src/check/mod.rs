@@ -194,7 +194,7 @@ fn try_it(asked: &Asked, subject: &Subject, trial: &Trial, report: &mut Report) 
     let began = Instant::now();
     let progress = Progress::start();
     progress.show("a spawn");
-    let outcome = trial.run(&Vec::new(), FIRST);
+    let outcome = trial.run(None, FIRST);
     report.log.clone_from(&outcome.log);
     let libmpi = escape(&trial.libmpi).to_string();
     let Some(mpi) = &outcome.mpi else {
@@ -263,7 +263,7 @@ fn what_helps(
             break;
         }
         progress.show(&remedy.text);
-        let works = trial.run(&remedy.changes, left.min(OTHERS)).works();
+        let works = trial.run(Some(&remedy), left.min(OTHERS)).works();
         tried.push(format!(
             "{}: {}",
             remedy.text,

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::application::{DONE, FAILED, INITIALIZED, LOADED, NEWLINE, OPTION, SPAWNED};
+use super::command::of_mpichs_kin;
 use super::run::{Ran, run};
 use crate::agent::placeholder;
 use crate::exec::Changes;
@@ -39,10 +40,14 @@ pub struct Outcome {
 }
 
 impl Trial {
-    /// Tries, with these changes to the environment.
-    pub fn run(&self, changes: &Changes, limit: Duration) -> Outcome {
+    /// Tries, with this remedy.
+    pub fn run(&self, remedy: Option<&Remedy>, limit: Duration) -> Outcome {
+        let libmpi = remedy.and_then(|remedy| remedy.libmpi.as_ref());
+        let changes = remedy.iter().flat_map(|remedy| &remedy.changes);
         let mut command = Command::new(paths::own().unwrap_or_default());
-        command.arg(OsStr::from_bytes(OPTION)).arg(&self.libmpi);
+        command
+            .arg(OsStr::from_bytes(OPTION))
+            .arg(libmpi.unwrap_or(&self.libmpi));
         command.arg(self.children.to_string());
         for (name, value) in self.environment.iter().chain(changes) {
             match value {
@@ -152,37 +157,66 @@ fn settings(family: Family) -> &'static [&'static str] {
 
 /// Something to try.
 pub struct Remedy {
-    /// What to type in front of a command.
+    /// What to type in front of `spawnfix COMMAND`.
     pub text: String,
     pub changes: Changes,
+    /// Another MPI library.
+    pub libmpi: Option<PathBuf>,
 }
 
-/// What to try, one after the other; the last is all together.
+impl Remedy {
+    /// Settings as a shell takes them.
+    fn of(text: &str) -> Remedy {
+        let variable = |name: &str| std::env::var(name).unwrap_or_default();
+        let changes = text.split(' ').filter_map(|setting| {
+            let (name, value) = setting.split_once('=')?;
+            let value = value.replace(&format!("${name}"), &variable(name));
+            Some((name.into(), Some(value.into())))
+        });
+        Remedy {
+            changes: changes.collect(),
+            text: text.to_owned(),
+            libmpi: None,
+        }
+    }
+}
+
+/// What to try, one after the other; all settings together come last but for other MPI libraries.
 pub fn remedies(family: Family, libmpi: &Path) -> Vec<Remedy> {
-    let variable = |name: &str| std::env::var_os(name).unwrap_or_default();
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let mut all: Vec<&str> = Vec::new();
     for (name, remedy) in [
         ("SPAWNFIX_GUARD", "SPAWNFIX_GUARD=auto"),
         ("SPAWNFIX_REMEDIES", "SPAWNFIX_REMEDIES=auto"),
         ("SLURM_JOB_ID", "SLURM_OVERLAP=1"),
     ] {
-        all.extend(Some(remedy).filter(|_| !variable(name).is_empty()));
+        all.extend(Some(remedy).filter(|_| is_set(name)));
     }
     all.extend(settings(family));
     let together = all.join(" ");
     all.push(&together);
     let prefix = libmpi.parent().and_then(Path::parent).unwrap_or(libmpi);
-    let path = variable("PATH").to_string_lossy().into_owned();
-    let remedy = |text: &str| {
-        let text = text.replace('@', &prefix.to_string_lossy());
-        let changes = text.split(' ').filter_map(|setting| {
-            let (name, value) = setting.split_once('=')?;
-            Some((name.into(), Some(value.replace("$PATH", &path).into())))
-        });
-        Remedy {
-            changes: changes.collect(),
-            text: text.replace("$PATH", "\"$PATH\""),
-        }
-    };
-    all.iter().map(|text| remedy(text)).collect()
+    let prefix = prefix.to_string_lossy();
+    let all = all
+        .iter()
+        .map(|text| Remedy::of(&text.replace('@', &prefix)));
+    let kin = of_mpichs_kin().filter(|other| other != libmpi && family != Family::OpenMpi);
+    all.chain(kin.filter_map(|other| instead_of(libmpi, other)))
+        .collect()
+}
+
+/// Another library of the same ABI in this one's place.
+fn instead_of(libmpi: &Path, other: PathBuf) -> Option<Remedy> {
+    let lib = other.parent()?;
+    let prefix = lib.parent()?.to_string_lossy();
+    let place = lib.display();
+    let mut remedy = Remedy::of(&format!("PATH={prefix}/bin:$PATH LD_LIBRARY_PATH={place}"));
+    // Debian's and Ubuntu's MPICH has a name of its own: libmpich.so.12.
+    let name = libmpi.file_name()?;
+    if name.as_bytes().starts_with(b"libmpich") && !lib.join(name).exists() {
+        let (own, name) = (other.file_name()?.to_string_lossy(), name.to_string_lossy());
+        remedy.text = format!("ln -s {own} {place}/{name}; {}", remedy.text);
+    }
+    remedy.libmpi = Some(other);
+    Some(remedy)
 }

@@ -177,25 +177,10 @@ fn check_agent(report: &Report, mpiexec: &str) {
 #[test]
 #[ignore = "emulates another processor: make test-aarch64"]
 fn check_says_what_will_come_of_a_spawn() {
-    for (mpi, product, mpiexec, verdict) in [
-        (
-            "mpich-4.2.3",
-            "MPICH 4.2.3",
-            "/mpi/mpich-4.2.3/bin/mpiexec: MPICH 4.2.3",
-            "cured here",
-        ),
-        (
-            "mpich-5.0.2",
-            "MPICH 5.0.2",
-            "/mpi/mpich-5.0.2/bin/mpiexec: MPICH 5.0.2",
-            "not needed, except for Ctrl-C",
-        ),
-        (
-            "openmpi-4",
-            "Open MPI 4.1.4",
-            "/usr/bin/mpiexec: Open MPI 4.1.4",
-            "cured here",
-        ),
+    for (mpi, product) in [
+        ("mpich-4.2.3", "MPICH 4.2.3"),
+        ("mpich-5.0.2", "MPICH 5.0.2"),
+        ("openmpi-4", "Open MPI 4.1.4"),
     ] {
         let report = inside(mpi, false)
             .args(["/opt/spawnfix/spawnfix", "--check", "python3"])
@@ -208,11 +193,11 @@ fn check_says_what_will_come_of_a_spawn() {
         };
         report.check(report.code() == Some(0), "exit status 0");
         // Here the command line is what --check was given, and no process is looked at.
-        report.check(line("shell").starts_with("yes"), "it is a shell");
+        report.check(line("session").starts_with("yes"), "it is a session");
         report.check(line("loads") == "yes", "the library loads");
-        report.check(line("its MPI") == product, "the program's MPI");
-        report.check(line("mpiexec") == mpiexec, "its mpiexec");
-        report.check(line("verdict").starts_with(verdict), verdict);
+        let its_mpi = format!("{product}, ");
+        report.check(line("mpi").starts_with(&its_mpi), "its MPI");
+        report.check(line("outcome").starts_with("works, in "), "the spawn works");
     }
 }
 
