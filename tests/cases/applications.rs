@@ -480,7 +480,7 @@ fn the_library_alone_cures_stdin_and_says_what_is_missing() {
                 let said = cured.said_by_others();
                 let missing: Vec<_> = said.iter().filter(|line| line.level == "WARN").collect();
                 cured.check(
-                    missing.len() == 1 && missing[0].text.contains("the program spawnfix"),
+                    missing.len() == 1 && missing[0].text.contains("the command spawnfix"),
                     "one line says what is missing",
                 );
                 let sick = run(false);

@@ -284,7 +284,7 @@ fn as_program(log: &Path) -> (Ends, TcpStream) {
     let log = join("SPAWNFIX_LOG_FILE=", log);
     let mut command = Command::new(agent());
     command
-        .args(["--agent", version, &pid])
+        .args(["--agent", version, &pid, ""])
         .arg(log)
         .args(["--", "mpiexec"]);
     command.args([

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 /// How many programs run at a time: they mostly wait.
 const AT_A_TIME: usize = 6;
 /// How long a spawn may take, with whatever is wrong.
-const SPAWN: Duration = Duration::from_secs(25);
+pub const SPAWN: Duration = Duration::from_secs(25);
 /// How long anything may outlive the program. It is 2 s, and what a loaded machine adds.
 const OUTLIVES: Duration = Duration::from_secs(4);
 
@@ -101,6 +101,8 @@ pub struct Case {
     mpi: Mpi,
     whom: Whom,
     fault: Option<String>,
+    /// How long the spawn may take.
+    limit: Duration,
 }
 
 /// What came of a case.
@@ -169,7 +171,14 @@ impl Case {
             mpi,
             whom,
             fault: None,
+            limit: SPAWN,
         }
+    }
+
+    /// With less time for the spawn, which is expected to hang.
+    pub fn within(mut self, limit: Duration) -> Case {
+        self.limit = limit;
+        self
     }
 
     pub fn fault(mut self, fault: impl Into<String>) -> Case {
@@ -218,7 +227,7 @@ impl Case {
         if let Some(fault) = &self.fault {
             program = program.env(names[1], format!("inject={fault}"));
         }
-        let (report, outlived, took) = play(program);
+        let (report, outlived, took) = play(program, self.limit);
         let trace = fs::read(&trace).unwrap_or_default();
         Outcome {
             report,
@@ -230,11 +239,11 @@ impl Case {
 }
 
 /// Types at the program as it spawns and after it.
-pub fn play(program: Program) -> (Report, Duration, Duration) {
+pub fn play(program: Program, limit: Duration) -> (Report, Duration, Duration) {
     let since = Instant::now();
     let mut session = program.start();
     session.line("before");
-    let spawned = session.reported_within(SPAWN, "heard");
+    let spawned = session.reported_within(limit, "heard");
     let took = since.elapsed();
     if spawned {
         session.line("one");
