@@ -16,8 +16,8 @@ const BOUND_ON_CALL: &str = "
     __errno_location __xpg_strerror_r _exit abort access bcmp clock_gettime close closedir connect dirfd
     dl_iterate_phdr dladdr dlclose dlopen dlsym dup2 execve fcntl fcntl64 free fstat fstat64 ftruncate getauxval
     getcwd getenv geteuid getpeername getpid getppid getrlimit ioctl isatty lstat lstat64 malloc memcpy memmove
-    memset mmap open opendir poll posix_memalign pthread_key_create pthread_key_delete pthread_self
-    pthread_setcancelstate pthread_setspecific read readdir64 realloc recv send setenv sigaction signal
+    memset mmap open opendir poll posix_memalign pthread_self
+    pthread_setcancelstate read readdir64 realloc recv send setenv sigaction signal
     sigprocmask socket stat stat64 strlen syscall unsetenv write writev
 ";
 
@@ -29,7 +29,14 @@ fn main() {
         // takes the names; zig's only takes all or nothing, so tests/long/macos.rs looks at what else came to be looked
         // up like that.
         if links(&["-Wl,-U,_MPI_Comm_spawn"]) {
-            for name in ["_MPI_Comm_spawn", "_MPI_Comm_spawn_multiple"] {
+            for name in [
+                "_MPI_Comm_spawn",
+                "_MPI_Comm_spawn_multiple",
+                "_MPI_Init",
+                "_MPI_Init_thread",
+                "_PMPI_Init",
+                "_PMPI_Init_thread",
+            ] {
                 println!("cargo:rustc-link-arg=-Wl,-U,{name}");
             }
         } else {

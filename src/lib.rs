@@ -5,28 +5,32 @@
 //! launcher, for example mpiexec. That launcher reads the application's stdin, changes the flags of its terminal, and
 //! kills the application when a child crashes. One spawn, step by step:
 //!
-//! 1. The application calls `MPI_Comm_spawn` and reaches [`preload::hooks`], which collects the facts: which MPI this is
+//! 1. The application calls `MPI_Init` and reaches [`preload::hooks`]. In a singleton, [`preload::init`] changes the
+//!    environment as this MPI needs it on this machine ([`mpi::remedies`]), calls the real function, and takes back what
+//!    it changed ([`preload::env_changes`]), and what MPI_Init changed of the application's signal dispositions.
+//! 2. The application calls `MPI_Comm_spawn` and reaches [`preload::hooks`], which collects the facts: which MPI this is
 //!    ([`preload::real_fn`], [`mpi`]), whether a process manager started the application ([`preload::host_process`]),
 //!    what its stdin is ([`shared::stdio`]).
-//! 2. [`preload::decision`] makes a decision of the facts and of the settings ([`shared::settings`]), which is logged
+//! 3. [`preload::decision`] makes a decision of the facts and of the settings ([`shared::settings`]), which is logged
 //!    ([`shared::logging`]). With the usual guard, `launch`, nothing is changed in the application: the hook calls the
 //!    real function.
-//! 3. libmpi forks. The child calls `execvp("mpiexec", {"mpiexec", "-pmi_args", PORT, …})`, which reaches
+//! 4. libmpi forks. The child calls `execvp("mpiexec", {"mpiexec", "-pmi_args", PORT, …})`, which reaches
 //!    [`preload::hooks`] again. [`mpi::launch`] recognises it by the file's name and the arguments.
-//! 4. [`preload::after_fork`] executes the agent in the launcher's place: the command `spawnfix`, which it finds from the
+//! 5. [`preload::after_fork`] executes the agent in the launcher's place: the command `spawnfix`, which it finds from the
 //!    library's own directory ([`preload::own_path`], [`shared::internal_args`]). src/agent/mod.rs says what the agent
 //!    does. Where there is no agent, the child isolates its stdin and terminal ([`shared::stdio::isolate`]), and becomes
 //!    the launcher.
-//! 5. The real `MPI_Comm_spawn` returns, and the outcome is logged. If the children ended before they connected, the real
+//! 6. The real `MPI_Comm_spawn` returns, and the outcome is logged. If the children ended before they connected, the real
 //!    function would never return. The agent sees that by a page that it shares with the library
 //!    ([`shared::spawn_page`]), and makes it return; the hook then raises MPI_ERR_SPAWN ([`preload::failed_spawn`]).
 //!
 //! Under an MPI that spawnfix does not know, [`preload::call_guard`] takes fd 0 away from the application for as long as
 //! the call lasts.
 //!
-//! Step 4 runs in a forked child of an application that may have threads: nothing there allocates, takes a lock or asks
+//! Step 5 runs in a forked child of an application that may have threads: nothing there allocates, takes a lock or asks
 //! the dynamic linker for a symbol. A function that runs there says so in its first line.
 
+mod interactive;
 pub mod mpi;
 mod preload;
 pub mod shared;

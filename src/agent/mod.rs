@@ -27,6 +27,7 @@
 use std::ffi::{CString, OsString};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use rustix::process::Pid;
@@ -37,13 +38,15 @@ use self::launcher::Launchers;
 use crate::exec::{Changes, execve};
 use crate::interactive;
 use crate::mpi::launch::Launch;
+use crate::mpi::remedies::{Facts, Target, remedies};
+use crate::mpi::{Mpi, environment};
 use crate::output::eprint_prefixed;
 use crate::preload_list;
 use crate::procs;
 use crate::shared::internal_args::{AgentArgs, VERSION};
 use crate::shared::logging;
 use crate::shared::logging::escape;
-use crate::shared::settings::{InteractiveSetting, Settings};
+use crate::shared::settings::{InteractiveSetting, RemediesSetting, Settings};
 use crate::shared::stdio;
 
 mod app_connection;
@@ -98,7 +101,7 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
         "acting as {name} for process {} ({session}); {isolation}",
         application.pid
     );
-    let environment = launcher_environment(&called.settings);
+    let environment = launcher_environment(&called, launch, application.libmpi());
     if called.version.as_bytes() != VERSION.to_bytes() {
         log::warn!(
             "the library is of spawnfix {}, and this executable of {}: {name} only gets a stdin of its own; install both \
@@ -143,19 +146,52 @@ fn session_word(settings: &Settings, application: &Application) -> Option<String
     }
 }
 
-/// How a launcher's environment differs from this process's.
-fn launcher_environment(settings: &Settings) -> Changes {
+/// How a launcher's environment differs from this process's: it has no library of ours, and the launcher's remedies.
+fn launcher_environment(called: &AgentArgs, launch: Launch, libmpi: Option<PathBuf>) -> Changes {
     let mut changes = Changes::new();
-    if let Some(list) = std::env::var_os(preload_list::VARIABLE).filter(|_| !settings.inherit) {
+    let list = std::env::var_os(preload_list::VARIABLE);
+    if let Some(list) = list.filter(|_| !called.settings.inherit) {
         changes.push((
             preload_list::VARIABLE.into(),
             preload_list::without_us(&list),
         ));
     }
-    // In a job step, hydra's own srun would wait for what the step holds (pmodels/mpich issues 5835, 6804).
-    let is_set = |name| std::env::var_os(name).is_some();
-    if is_set("SLURM_JOB_ID") && !is_set("SLURM_OVERLAP") {
-        changes.push(("SLURM_OVERLAP".into(), Some("1".into())));
+    if called.settings.remedies == RemediesSetting::Off {
+        return changes;
+    }
+    let mpi = called
+        .mpi
+        .as_ref()
+        .map(|mpi| Mpi::from_version_text(mpi.as_bytes()));
+    let target = match launch {
+        Launch::Mpiexec { .. } => Target::Mpiexec,
+        Launch::Prte => Target::Prte,
+        Launch::Orted => Target::Orted,
+    };
+    let loopback = match target {
+        Target::Mpiexec => None,
+        _ => environment::only_loopback(),
+    };
+    let facts = Facts {
+        target,
+        mpi: mpi.as_ref(),
+        libmpi: libmpi.as_deref(),
+        variable: &|name| std::env::var_os(name),
+        foreign_pmi: true, // what starts this agent is a singleton
+        only_loopback: loopback.as_deref(),
+        interactive: false,
+    };
+    for remedy in remedies(&facts) {
+        let (variable, why) = (remedy.variable, remedy.why);
+        match &remedy.value {
+            Some(value) => log::info!(
+                "remedy: {variable}={} for {}: {why}",
+                escape(value),
+                launch.name()
+            ),
+            None => log::info!("remedy: {variable} is not set for {}: {why}", launch.name()),
+        }
+        changes.push((variable.into(), remedy.value));
     }
     changes
 }

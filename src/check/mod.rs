@@ -226,7 +226,8 @@ fn try_it(asked: &Asked, subject: &Subject, trial: &Trial, report: &mut Report) 
     report.add("outcome", format!("fails: {}", outcome.failure));
     report.add_list("said", last_first(&outcome.said));
     // A process manager serves each of its processes once.
-    let manager = environment::manager(|name| std::env::var_os(name).is_some());
+    let manager =
+        environment::management(|name| std::env::var_os(name), environment::is_connected).manager;
     if !manager.is_some_and(|variable| mpi.family.uses_manager(variable)) {
         let (tried, advice) = what_helps(asked, trial, mpi, began, &progress);
         report.add_list("tried", tried);

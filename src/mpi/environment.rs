@@ -1,4 +1,7 @@
-//! What environment variables say of process managers and hosts.
+//! What environment variables say of process managers and hosts, and what interfaces there are.
+
+use std::ffi::{CStr, OsString};
+use std::mem::MaybeUninit;
 
 /// The variables by which a process manager tells an application that it started it.
 ///
@@ -11,9 +14,41 @@ const MANAGERS: [&str; 5] = [
     "PMIX_NAMESPACE",
 ];
 
-/// The variable by which a process manager tells that it started this process, if `is_set` knows one.
-pub fn manager(is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
-    MANAGERS.into_iter().find(|name| is_set(name))
+/// Who manages this process, by its environment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Management {
+    /// The variable by which a process manager tells that it started this process.
+    pub manager: Option<&'static str>,
+    /// Whether the PMI_* variables were inherited from another process, whose manager does not serve this one.
+    pub foreign_pmi: bool,
+}
+
+/// Who manages the process that has these variables. `is_connected` says whether a descriptor is a connected socket.
+///
+/// PMI_FD is one end of a socket pair (hydra: src/pm/hydra/proxy/pmip_pg.c in MPICH; Slurm:
+/// src/plugins/mpi/pmi2/spawn.c). Where it is not, for example in a kernel that a notebook server under mpiexec started,
+/// the variables are another process's.
+pub fn management(
+    variable: impl Fn(&str) -> Option<OsString>,
+    is_connected: impl FnOnce(i32) -> bool,
+) -> Management {
+    let pmi_fd = variable("PMI_FD");
+    let number = |text: &OsString| text.to_str()?.trim().parse().ok();
+    let foreign_pmi = pmi_fd.is_some_and(|text| !number(&text).is_some_and(is_connected));
+    let is_own = |name: &str| !(foreign_pmi && name.starts_with("PMI_"));
+    let mut managers = MANAGERS.into_iter();
+    Management {
+        manager: managers.find(|name| is_own(name) && variable(name).is_some()),
+        foreign_pmi,
+    }
+}
+
+/// Whether this process has a connected socket under this number.
+pub fn is_connected(fd: i32) -> bool {
+    let mut address = MaybeUninit::<libc::sockaddr_storage>::uninit();
+    let mut size = size_of_val(&address) as libc::socklen_t;
+    // SAFETY: getpeername takes any descriptor, and fills at most `size` bytes, which nobody reads.
+    unsafe { libc::getpeername(fd, address.as_mut_ptr().cast(), &mut size) == 0 }
 }
 
 /// The variables by which hydra finds hosts to launch on (src/pm/hydra/lib/tools/bootstrap/external and
@@ -33,4 +68,71 @@ const HOSTS: [&str; 9] = [
 /// The variable by which hydra finds hosts, if `is_set` knows one.
 pub fn hosts(is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
     HOSTS.into_iter().find(|name| is_set(name))
+}
+
+/// The loopback interface, if it is the only one with an address that works: what libmpi could connect to other hosts by.
+pub fn only_loopback() -> Option<String> {
+    let mut first = std::ptr::null_mut();
+    let mut loopback = None;
+    let mut others = false;
+    // SAFETY: getifaddrs gives a list that is this function's until freeifaddrs; its entries are linked and end with a
+    // null; an address may be null, and a name is a C string.
+    unsafe {
+        if libc::getifaddrs(&mut first) != 0 {
+            return None;
+        }
+        let mut next = first;
+        while let Some(interface) = next.as_ref() {
+            next = interface.ifa_next;
+            let flags = interface.ifa_flags as libc::c_int;
+            let family = interface
+                .ifa_addr
+                .as_ref()
+                .map(|address| libc::c_int::from(address.sa_family));
+            if flags & libc::IFF_UP == 0 || !matches!(family, Some(libc::AF_INET | libc::AF_INET6))
+            {
+                continue;
+            }
+            if flags & libc::IFF_LOOPBACK != 0 {
+                let name = CStr::from_ptr(interface.ifa_name);
+                loopback = name.to_str().ok().map(str::to_owned);
+            } else {
+                others = true;
+            }
+        }
+        libc::freeifaddrs(first);
+    }
+    loopback.filter(|_| !others)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pmi_descriptor_that_is_no_socket_is_another_processs() {
+        let of = |variables: &[(&str, &str)], connected: bool| {
+            let variable = |name: &str| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| OsString::from(value))
+            };
+            management(variable, |fd| connected && fd == 7)
+        };
+        let own = |manager| Management {
+            manager,
+            foreign_pmi: false,
+        };
+        let pmi = [("PMI_RANK", "0"), ("PMI_FD", "7")];
+        assert_eq!(of(&pmi, true), own(Some("PMI_RANK")));
+        assert_eq!(of(&[("PMI_RANK", "0")], false), own(Some("PMI_RANK")));
+        assert_eq!(of(&[], false), own(None));
+        let foreign = |manager| Management {
+            manager,
+            foreign_pmi: true,
+        };
+        assert_eq!(of(&pmi, false), foreign(None));
+        assert_eq!(of(&[("PMI_FD", "seven")], true), foreign(None));
+        let both = [("PMI_FD", "9"), ("PMIX_RANK", "0")];
+        assert_eq!(of(&both, true), foreign(Some("PMIX_RANK")));
+    }
 }

@@ -6,6 +6,7 @@ pub mod environment;
 pub mod launch;
 pub mod library;
 pub mod mpiexec;
+pub mod remedies;
 
 use std::fmt;
 
@@ -137,7 +138,13 @@ impl Mpi {
         let mut matching = MARKS
             .iter()
             .filter(|mark| !mark.library.is_empty())
-            .filter_map(|mark| Some((mark.family, text.split_once(mark.library)?.1, mark.name)));
+            .filter_map(|mark| {
+                // A name is of this function's own making.
+                let rest = text
+                    .split_once(mark.library)
+                    .or_else(|| text.split_once(mark.name))?;
+                Some((mark.family, rest.1, mark.name))
+            });
         let Some((family, rest, name)) = matching.next() else {
             let name = match text.lines().next() {
                 None => "an MPI that does not say its name".to_owned(),

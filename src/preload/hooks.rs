@@ -11,12 +11,15 @@ use libc::c_void;
 use libc::{c_char, c_int};
 
 use crate::mpi::launch::Launch;
+use crate::mpi::remedies::Target;
 use crate::preload::after_fork::{self, Arguments};
 use crate::preload::call_guard::{self, CallGuard};
 use crate::preload::decision::{self, Facts, Guard};
+use crate::preload::env_changes::EnvChanges;
 use crate::preload::failed_spawn::{Call, ErrorPath};
 use crate::preload::host_process::{self, Uncancelled};
-use crate::preload::real_fn::{self, RealFn};
+use crate::preload::init::Init;
+use crate::preload::real_fn::RealFn;
 use crate::shared::settings::GuardSetting;
 use crate::shared::stdio::{self, Stdin};
 
@@ -91,7 +94,7 @@ unsafe fn execute(
 /// The real function that a hook stands in for, if there is one. The hook is reached by its name.
 #[cfg(not(target_vendor = "apple"))]
 macro_rules! real {
-    ($name:ident) => {{ RealFn::find(stringify!($name)) }};
+    ($find:ident, $name:ident) => {{ RealFn::$find(stringify!($name)) }};
 }
 
 /// The real function that a hook stands in for, if there is one. The hook is reached through a tuple of
@@ -105,7 +108,7 @@ macro_rules! real {
 ///   hook's.
 #[cfg(target_vendor = "apple")]
 macro_rules! real {
-    ($name:ident) => {{
+    ($find:ident, $name:ident) => {{
         unsafe extern "C" {
             fn $name();
         }
@@ -135,12 +138,12 @@ macro_rules! spawn_hook {
         pub unsafe extern "C-unwind" fn $name($($argument: $type),+) -> c_int {
             type Function = unsafe extern "C-unwind" fn($($type),+) -> c_int;
             let name = stringify!($name);
-            let Some(real) = catch_unwind(|| real!($name)).unwrap_or(None) else {
+            let Some(real) = catch_unwind(|| real!(find, $name)).unwrap_or(None) else {
                 log::error!("{name} was called, but no MPI library is loaded");
                 return NO_MPI;
             };
             // SAFETY: the caller's communicator.
-            let spawn = unsafe { Spawn::begin(name, $comm) };
+            let spawn = unsafe { Spawn::begin(name, &real, $comm) };
             // SAFETY: the address is that of the real function, whose prototype this is: a Word has the size and
             // the registers of a handle or a pointer. The arguments are the caller's.
             let code = unsafe { std::mem::transmute::<usize, Function>(real.address())($($argument),+) };
@@ -186,6 +189,7 @@ spawn_hook! {
 struct Spawn {
     name: &'static str,
     started: Instant,
+    changes: Option<EnvChanges>,
     guard: Option<CallGuard>,
     call: Option<Call>,
 }
@@ -193,31 +197,37 @@ struct Spawn {
 impl Spawn {
     /// # Safety
     /// `comm` must be a communicator's handle.
-    unsafe fn begin(name: &'static str, comm: Word) -> Spawn {
+    unsafe fn begin(name: &'static str, real: &RealFn, comm: Word) -> Spawn {
         let _uncancelled = Uncancelled::new();
-        let guarded = catch_unwind(|| {
+        let guarded = catch_unwind(AssertUnwindSafe(|| {
             let facts = Facts {
                 setting: host_process::settings().guard,
-                manager: host_process::manager(),
-                mpi: real_fn::mpi_of_this_process(),
+                manager: host_process::management().manager,
+                mpi: real.mpi(),
                 stdin: Stdin::of_this_process(),
             };
             let decision = decision::decide(&facts);
             log::info!("{name}: {facts}; {decision}");
             after_fork::note_mpi(&facts.mpi);
-            match decision.guard {
+            let changes = match decision.guard {
+                Guard::Launch => EnvChanges::begin(name, Target::Spawn, &facts.mpi, &real.object()),
+                _ => None,
+            };
+            let (guard, call) = match decision.guard {
                 Guard::Call => (guard_call(name), None),
                 Guard::Launch if facts.mpi.family.is_mpich_kin() => {
                     // SAFETY: by this function's contract.
                     (None, unsafe { Call::begin(comm) })
                 }
                 _ => (None, None),
-            }
-        });
-        let (guard, call) = guarded.unwrap_or_default();
+            };
+            (changes, guard, call)
+        }));
+        let (changes, guard, call) = guarded.unwrap_or_default();
         Spawn {
             name,
             started: Instant::now(),
+            changes,
             guard,
             call,
         }
@@ -229,7 +239,7 @@ impl Spawn {
         let _uncancelled = Uncancelled::new();
         let milliseconds = self.started.elapsed().as_millis();
         let ended = catch_unwind(AssertUnwindSafe(|| {
-            drop(self.guard);
+            drop((self.guard, self.changes));
             let has_failed = code == 0 && self.call.is_some_and(|call| call.has_failed());
             let (name, success) = (self.name, if code == 0 { " (MPI_SUCCESS)" } else { "" });
             let error = if has_failed {
@@ -242,6 +252,56 @@ impl Spawn {
         }));
         ended.unwrap_or_default()
     }
+}
+
+/// Defines an exported MPI function that initialises MPI.
+macro_rules! init_hook {
+    ($(#[$documentation:meta])* $name:ident($($argument:ident: $type:ty),+)) => {
+        $(#[$documentation])*
+        ///
+        /// # Errors
+        /// The real function's error code; [`NO_MPI`] if there is no real function.
+        ///
+        /// # Safety
+        /// That of the real function, which gets every argument as it came.
+        #[cfg_attr(not(target_vendor = "apple"), unsafe(no_mangle))]
+        #[allow(non_snake_case)]
+        pub unsafe extern "C-unwind" fn $name($($argument: $type),+) -> c_int {
+            type Function = unsafe extern "C-unwind" fn($($type),+) -> c_int;
+            let name = stringify!($name);
+            let Some(real) = catch_unwind(|| real!(find_for_caller, $name)).unwrap_or(None) else {
+                log::error!("{name} was called, but no MPI library is loaded");
+                return NO_MPI;
+            };
+            let init = catch_unwind(AssertUnwindSafe(|| Init::begin(name, &real))).unwrap_or_default();
+            // SAFETY: the address is that of the real function, whose prototype this is. The arguments are the caller's.
+            let code = unsafe { std::mem::transmute::<usize, Function>(real.address())($($argument),+) };
+            let _ = catch_unwind(AssertUnwindSafe(|| init.end(name)));
+            code
+        }
+        #[cfg(target_vendor = "apple")]
+        std::arch::global_asm!(concat!(".weak_reference _", stringify!($name)));
+    };
+}
+
+init_hook! {
+    /// `MPI_Init` (MPI 4.1, section 11.2.1): `argc`, `argv`.
+    MPI_Init(argc: Word, argv: Word)
+}
+
+init_hook! {
+    /// `MPI_Init_thread` (MPI 4.1, section 11.2.1): `argc`, `argv`, `required`, `provided`.
+    MPI_Init_thread(argc: Word, argv: Word, required: c_int, provided: Word)
+}
+
+init_hook! {
+    /// What Open MPI's Fortran `MPI_INIT` calls (ompi/mpi/fortran/mpif-h/init_f.c).
+    PMPI_Init(argc: Word, argv: Word)
+}
+
+init_hook! {
+    /// What Open MPI's Fortran `MPI_INIT_THREAD` calls (ompi/mpi/fortran/mpif-h/init_thread_f.c).
+    PMPI_Init_thread(argc: Word, argv: Word, required: c_int, provided: Word)
 }
 
 fn guard_call(name: &str) -> Option<CallGuard> {

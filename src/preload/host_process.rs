@@ -1,11 +1,12 @@
 //! Manners in a process that is not ours: its environment as it was at load, and its threads' cancellation.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
 
 use libc::{c_char, c_int};
 
-use crate::mpi::environment;
+use crate::mpi::environment::{self, Management};
 use crate::shared::settings::{self, Complaint, Settings};
 
 /// What was read at load.
@@ -17,9 +18,8 @@ struct AtLoad {
 
 static AT_LOAD: OnceLock<AtLoad> = OnceLock::new();
 
-/// The variable of the process manager that started this process. Read at load: later, in a singleton, Open MPI 4's
-/// MPI_Init sets PMIX_RANK itself.
-static MANAGER: OnceLock<&str> = OnceLock::new();
+/// Who managed this process at load.
+static MANAGEMENT: OnceLock<Management> = OnceLock::new();
 
 /// Reads the environment, for the ctor. Gives a complaint for each setting that cannot be used.
 pub fn read_environment() -> Vec<Complaint> {
@@ -30,12 +30,15 @@ pub fn read_environment() -> Vec<Complaint> {
         return Vec::new();
     }
     let name = |variable: &'static [u8]| variable.split(|&byte| byte == b'=').next();
-    if let Some(manager) = environment::manager(|manager| {
-        let mut names = variables.iter().filter_map(|variable| name(variable));
-        names.any(|name| name == manager.as_bytes())
-    }) {
-        let _ = MANAGER.set(manager);
-    }
+    // Now: later, in a singleton, Open MPI 4's MPI_Init sets PMIX_RANK itself, and descriptors get other uses.
+    let value = |sought: &str| {
+        let mut found = variables
+            .iter()
+            .filter_map(|it| it.strip_prefix(sought.as_bytes()));
+        let value = found.find_map(|rest| rest.strip_prefix(b"="))?;
+        Some(OsStr::from_bytes(value).to_owned())
+    };
+    let _ = MANAGEMENT.set(environment::management(value, environment::is_connected));
     if is_secure_execution() {
         return Vec::new();
     }
@@ -66,9 +69,9 @@ pub fn settings_as_words() -> &'static [CString] {
     AT_LOAD.get().map_or(&[], |at_load| &at_load.words)
 }
 
-/// The variable by which a process manager tells that it started this process, if one did.
-pub fn manager() -> Option<&'static str> {
-    MANAGER.get().copied()
+/// Who managed this process at load.
+pub fn management() -> Management {
+    MANAGEMENT.get().copied().unwrap_or_default()
 }
 
 /// What the names of the variables begin with that are read at load: our own, and the process managers'.

@@ -3,9 +3,11 @@
 pub mod after_fork;
 pub mod call_guard;
 pub mod decision;
+pub mod env_changes;
 pub mod failed_spawn;
 pub mod hooks;
 pub mod host_process;
+pub mod init;
 #[cfg(target_vendor = "apple")]
 pub mod macos;
 pub mod own_path;

@@ -1,6 +1,7 @@
 //! The application's MPI: the real functions behind our hooks, and its version.
 
 use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
 use std::num::NonZeroUsize;
 
 use libc::{c_char, c_int, c_void};
@@ -13,7 +14,7 @@ use crate::shared::logging::Escaped;
 /// A function of the application's MPI. While one lives, the library that has it stays loaded.
 pub struct RealFn {
     address: NonZeroUsize,
-    /// A reference that was taken to the library, or null.
+    /// A reference that was taken to the library, or to an object that depends on it; null: it is in the global scope.
     handle: *mut c_void,
 }
 
@@ -21,17 +22,32 @@ impl RealFn {
     /// The function that the dynamic linker would have bound without us, or `None` if no MPI is loaded. It is looked
     /// up each time, as an MPI may be unloaded and another one loaded, and one look-up is nothing beside a spawn.
     ///
-    /// Where several loaded libraries define it, the first is taken and a warning names them.
+    /// Where several loaded libraries define it, it is that of the MPI that is initialised.
     pub fn find(name: &str) -> Option<RealFn> {
         let mut found = definitions(&CString::new(name).ok()?);
-        if found.len() > 1 {
-            let objects: Vec<_> = found.iter().map(RealFn::object).collect();
-            log::warn!(
-                "{name} is defined by several loaded libraries; the first is called: {}",
-                objects.join(", ")
-            );
-        }
-        (!found.is_empty()).then(|| found.swap_remove(0))
+        let at = match found.len() {
+            0 | 1 => 0,
+            _ => found.iter().position(RealFn::is_initialized).unwrap_or(0),
+        };
+        (!found.is_empty()).then(|| found.swap_remove(at))
+    }
+
+    /// The same for MPI_Init, before any MPI is initialised: where several loaded libraries define it, it is the one that
+    /// the caller is linked with.
+    pub fn find_for_caller(name: &str) -> Option<RealFn> {
+        let name = CString::new(name).ok()?;
+        let mut found = definitions(&name);
+        let own = || {
+            found
+                .iter()
+                .position(|real| Some(real.address) == callers_own(&name))
+        };
+        let at = if found.len() > 1 {
+            own().unwrap_or(0)
+        } else {
+            0
+        };
+        (!found.is_empty()).then(|| found.swap_remove(at))
     }
 
     /// One that needs no reference to its library.
@@ -49,11 +65,51 @@ impl RealFn {
 
     /// The file that it was loaded from.
     pub fn object(&self) -> String {
-        object(self.pointer())
+        file_of(self.address()).map_or(String::new(), |file| Escaped(file.to_bytes()).to_string())
     }
 
-    fn pointer(&self) -> *const c_void {
-        std::ptr::with_exposed_provenance(self.address())
+    /// Its MPI, by MPI_Get_library_version, which may be called at any time, also before MPI_Init.
+    pub fn mpi(&self) -> Mpi {
+        type GetLibraryVersion = unsafe extern "C-unwind" fn(*mut c_char, *mut c_int) -> c_int;
+        let mut text = [0u8; VERSION_SIZE];
+        let mut length: c_int = 0;
+        let code = self.sibling(c"MPI_Get_library_version").map(|address| {
+            // SAFETY: the address is that of MPI_Get_library_version, whose C prototype this is; the buffer has the size
+            // that the MPI standard asks for; both pointers are good for the call.
+            unsafe {
+                let get = std::mem::transmute::<usize, GetLibraryVersion>(address.get());
+                get(text.as_mut_ptr().cast(), &mut length)
+            }
+        });
+        let length = usize::try_from(length).unwrap_or(0).min(VERSION_SIZE);
+        Mpi::from_version_text(if code == Some(0) {
+            &text[..length]
+        } else {
+            b""
+        })
+    }
+
+    fn is_initialized(&self) -> bool {
+        type Initialized = unsafe extern "C-unwind" fn(*mut c_int) -> c_int;
+        let mut flag: c_int = 0;
+        self.sibling(c"MPI_Initialized").is_some_and(|address| {
+            // SAFETY: the address is that of MPI_Initialized, whose C prototype this is, and which may be called at any
+            // time; it writes one int.
+            let code =
+                unsafe { std::mem::transmute::<usize, Initialized>(address.get())(&mut flag) };
+            code == 0 && flag != 0
+        })
+    }
+
+    /// Another function, where this one was found.
+    fn sibling(&self, name: &CStr) -> Option<NonZeroUsize> {
+        let scope = match self.handle.is_null() {
+            true => libc::RTLD_NEXT,
+            false => self.handle,
+        };
+        // SAFETY: `name` is a C string; the handle is a dlopen's that was not closed yet.
+        let address = unsafe { libc::dlsym(scope, name.as_ptr()) };
+        NonZeroUsize::new(address.expose_provenance())
     }
 }
 
@@ -66,20 +122,32 @@ impl Drop for RealFn {
     }
 }
 
-/// Asks the application's MPI library for its version, which may be done at any time, also before MPI_Init.
-pub fn mpi_of_this_process() -> Mpi {
-    type GetLibraryVersion = unsafe extern "C-unwind" fn(*mut c_char, *mut c_int) -> c_int;
-    let Some(real) = RealFn::find("MPI_Get_library_version") else {
-        return Mpi::from_version_text(b"");
-    };
-    // SAFETY: the address is that of MPI_Get_library_version, whose C prototype this is.
-    let get = unsafe { std::mem::transmute::<usize, GetLibraryVersion>(real.address()) };
-    let mut text = [0u8; VERSION_SIZE];
-    let mut length: c_int = 0;
-    // SAFETY: the buffer has the size that the MPI standard asks for; both pointers are good for the call.
-    let code = unsafe { get(text.as_mut_ptr().cast(), &mut length) };
-    let length = usize::try_from(length).unwrap_or(0).min(VERSION_SIZE);
-    Mpi::from_version_text(if code == 0 { &text[..length] } else { b"" })
+/// What the object that called the hook would have called without us: the function of this name that it and its
+/// dependencies have.
+fn callers_own(name: &CStr) -> Option<NonZeroUsize> {
+    type Backtrace = unsafe extern "C" fn(*mut *mut c_void, c_int) -> c_int;
+    let mut frames = [std::ptr::null_mut(); 32];
+    // SAFETY: the strings are C strings. backtrace(3), of glibc and macOS, fills at most as many places as it is given.
+    // RTLD_NOLOAD: no constructor runs, and the reference is given back.
+    unsafe {
+        let backtrace = libc::dlsym(libc::RTLD_DEFAULT, c"backtrace".as_ptr());
+        if backtrace.is_null() {
+            return None;
+        }
+        let backtrace = std::mem::transmute::<*mut c_void, Backtrace>(backtrace);
+        let count = backtrace(frames.as_mut_ptr(), frames.len() as c_int);
+        let addresses = frames.iter().take(usize::try_from(count).ok()?);
+        let mut addresses = addresses.filter_map(|frame| NonZeroUsize::new(frame.addr()));
+        let caller = addresses.find(|address| !is_ours(*address))?;
+        let file = file_of(caller.get())?;
+        let handle = libc::dlopen(file.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
+        if handle.is_null() {
+            return None;
+        }
+        let own = libc::dlsym(handle, name.as_ptr());
+        libc::dlclose(handle);
+        NonZeroUsize::new(own.expose_provenance())
+    }
 }
 
 /// MPI_MAX_LIBRARY_VERSION_STRING, the largest there is: MPICH's and the standard ABI's.
@@ -124,28 +192,26 @@ fn definitions(name: &CStr) -> Vec<RealFn> {
 
 /// Whether this address lies in this library.
 fn is_ours(address: NonZeroUsize) -> bool {
-    let base = |address: *const c_void| {
-        // SAFETY: all zeroes is a Dl_info, of integers and pointers; dladdr takes any address.
-        let info = unsafe {
-            let mut info: libc::Dl_info = std::mem::zeroed();
-            libc::dladdr(address, &mut info);
-            info
-        };
-        info.dli_fbase
-    };
-    base(std::ptr::with_exposed_provenance(address.get())) == base(is_ours as *const c_void)
+    let base = |address| info_of(address).map(|info| info.dli_fbase);
+    base(address.get()) == base(is_ours as *const () as usize)
 }
 
-/// The file that an address was loaded from.
-fn object(address: *const c_void) -> String {
-    // SAFETY: all zeroes is a Dl_info; dladdr takes any address; the name it gives is a C string that stays as
-    // long as the object is loaded, which the reference sees to.
+/// The file that this address was loaded from, as the dynamic linker calls it.
+fn file_of(address: usize) -> Option<CString> {
+    let name = info_of(address)?.dli_fname;
+    // SAFETY: the name is a C string that stays as long as its object is loaded, which the caller sees to.
+    (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_owned())
+}
+
+fn info_of(address: usize) -> Option<libc::Dl_info> {
+    let mut info = MaybeUninit::uninit();
+    // SAFETY: dladdr takes any address, and fills `info` if it does not return 0.
     unsafe {
-        let mut info: libc::Dl_info = std::mem::zeroed();
-        if libc::dladdr(address, &mut info) == 0 || info.dli_fname.is_null() {
-            return format!("{address:?}");
-        }
-        Escaped(CStr::from_ptr(info.dli_fname).to_bytes()).to_string()
+        (libc::dladdr(
+            std::ptr::with_exposed_provenance(address),
+            info.as_mut_ptr(),
+        ) != 0)
+            .then(|| info.assume_init())
     }
 }
 

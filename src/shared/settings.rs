@@ -60,6 +60,22 @@ impl Choice for InteractiveSetting {
     ];
 }
 
+/// `SPAWNFIX_REMEDIES`: whether an MPI's environment gets what it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemediesSetting {
+    /// By the table in mpi/remedies.rs.
+    Auto,
+    /// No.
+    Off,
+}
+
+impl Choice for RemediesSetting {
+    const WORDS: &[(&str, RemediesSetting)] = &[
+        ("auto", RemediesSetting::Auto),
+        ("off", RemediesSetting::Off),
+    ];
+}
+
 /// `SPAWNFIX_INHERIT`.
 impl Choice for bool {
     const WORDS: &[(&str, bool)] = &[("0", false), ("1", true)];
@@ -72,6 +88,8 @@ pub struct Settings {
     pub guard: GuardSetting,
     /// `SPAWNFIX_INTERACTIVE`.
     pub interactive: InteractiveSetting,
+    /// `SPAWNFIX_REMEDIES`.
+    pub remedies: RemediesSetting,
     /// `SPAWNFIX_INHERIT`: a launcher keeps our entry in LD_PRELOAD.
     pub inherit: bool,
     /// `SPAWNFIX_LOG`: an env_logger filter that [`is_filter`] has accepted.
@@ -85,6 +103,7 @@ impl Settings {
     pub const DEFAULT: Settings = Settings {
         guard: GuardSetting::Auto,
         interactive: InteractiveSetting::Auto,
+        remedies: RemediesSetting::Auto,
         inherit: false,
         log: None,
         log_file: None,
@@ -149,13 +168,14 @@ pub fn parse<'a>(variables: impl Iterator<Item = &'a [u8]>) -> (Settings, Vec<Co
 
 const GUARD: &str = "SPAWNFIX_GUARD";
 const INTERACTIVE: &str = "SPAWNFIX_INTERACTIVE";
+const REMEDIES: &str = "SPAWNFIX_REMEDIES";
 const INHERIT: &str = "SPAWNFIX_INHERIT";
 const LOG: &str = "SPAWNFIX_LOG";
 /// The log file's variable.
 pub const LOG_FILE: &str = "SPAWNFIX_LOG_FILE";
 
 /// All variables.
-const NAMES: [&str; 5] = [GUARD, INTERACTIVE, INHERIT, LOG, LOG_FILE];
+const NAMES: [&str; 6] = [GUARD, INTERACTIVE, REMEDIES, INHERIT, LOG, LOG_FILE];
 
 impl Settings {
     /// Takes one value over, or refuses it.
@@ -163,6 +183,7 @@ impl Settings {
         match name {
             GUARD => self.guard = choose(value)?,
             INTERACTIVE => self.interactive = choose(value)?,
+            REMEDIES => self.remedies = choose(value)?,
             INHERIT => self.inherit = choose(value)?,
             LOG => match std::str::from_utf8(value) {
                 Ok(text) if is_filter(text) => self.log = Some(text.to_owned()),
@@ -255,6 +276,7 @@ mod tests {
         let (read, complaints) = settings(&[
             "SPAWNFIX_GUARD=call",
             "SPAWNFIX_INTERACTIVE=1",
+            "SPAWNFIX_REMEDIES=off",
             "SPAWNFIX_INHERIT=1",
             "SPAWNFIX_LOG=info,spawnfix::preload=debug",
             "SPAWNFIX_LOG_FILE=/dev/null",
@@ -263,6 +285,7 @@ mod tests {
         let expected = Settings {
             guard: GuardSetting::Call,
             interactive: InteractiveSetting::Yes,
+            remedies: RemediesSetting::Off,
             inherit: true,
             log: Some("info,spawnfix::preload=debug".to_owned()),
             log_file: Some(c"/dev/null".to_owned()),
@@ -300,7 +323,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_value_is_both_taken_and_complained_of(value in "[^\0]{1,20}", at in 0..4usize) {
+        fn no_value_is_both_taken_and_complained_of(value in "[^\0]{1,20}", at in 0..5usize) {
             let variable = format!("{}={value}", NAMES[at]);
             let (read, complaints) = settings(&[&variable]);
             prop_assert!(complaints.len() <= 1);
