@@ -1,5 +1,5 @@
-//! Preloaded into a program that was started by hand, this library gives what MPI launches a stdin, a terminal and an
-//! end of its own.
+//! Preloaded into an application that was started without mpiexec, this library gives the launcher that MPI starts a
+//! stdin, a terminal and an end of its own.
 //!
 //! A program that no process manager started (a *singleton*) may call `MPI_Comm_spawn`. Its MPI library then starts a
 //! launcher, for example mpiexec. That launcher reads the application's stdin, changes the flags of its terminal, and

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, OsString};
 use std::mem::MaybeUninit;
 
-/// The variables by which a process manager tells an application that it started it.
+/// The variables by which a process manager shows an application that it started it.
 ///
 /// PMI_*: MPICH's, Intel MPI's and Slurm's; PMIX_*: Open MPI's, Slurm's, Flux's.
 const MANAGERS: [&str; 5] = [

@@ -73,8 +73,8 @@ pub fn exec_agent(launch: Launch, file: &CStr, arguments: Arguments) {
     }
     exec_command(file, arguments);
     let isolation = stdio::isolate();
-    // The launcher would inherit that the application ignores SIGCHLD, and Intel MPI's then takes its processes for
-    // killed, and kills the application. (Measured with 2021.13: five spawns of six.)
+    // If the application ignores SIGCHLD, the launcher would inherit that. Intel MPI's then takes its processes for killed,
+    // and kills the application. (Measured with 2021.13: five spawns of six.)
     // SAFETY: signal is async-signal-safe, and takes no pointers here.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     let name = launch.name();

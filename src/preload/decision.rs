@@ -11,7 +11,7 @@ use crate::shared::stdio::Stdin;
 pub struct Facts {
     /// SPAWNFIX_GUARD.
     pub setting: GuardSetting,
-    /// The variable by which a process manager tells that it started the application, if one did.
+    /// The variable by which a process manager shows that it started the application, if one did.
     pub manager: Option<&'static str>,
     /// The application's MPI.
     pub mpi: Mpi,
@@ -24,7 +24,7 @@ pub struct Facts {
 pub enum Guard {
     /// Nothing.
     None,
-    /// Nothing in the application; the agent is executed in the place of what MPI launches.
+    /// Nothing in the application; the agent is executed in the launcher's place.
     Launch,
     /// The same, and fd 0 is replaced around the call.
     Call,
@@ -45,13 +45,13 @@ pub fn decide(facts: &Facts) -> Decision {
         (Off, _) => (Guard::None, "SPAWNFIX_GUARD=off"),
         (_, Some(manager)) if facts.mpi.family.uses_manager(manager) => (
             Guard::None,
-            "a process manager started this application, so MPI launches nothing of its own",
+            "a process manager started this application, so MPI starts no launcher",
         ),
         (Launch, _) => (Guard::Launch, "SPAWNFIX_GUARD=launch"),
         (Call, _) => (Guard::Call, "SPAWNFIX_GUARD=call"),
         (Auto, _) if is_known => (
             Guard::Launch,
-            "what this MPI launches would share the application's terminal and its fate",
+            "the launcher of this MPI would share the application's terminal and its end",
         ),
         (Auto, _) => (
             Guard::Call,

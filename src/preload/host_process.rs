@@ -1,4 +1,4 @@
-//! Manners in a process that is not ours: its environment as it was at load, and its threads' cancellation.
+//! What the library respects in another's process: its environment as it was at load, and its threads' cancellation.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;

@@ -1,4 +1,4 @@
-//! What Linux tells of other processes, in /proc.
+//! What Linux shows of other processes, in /proc.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;

@@ -1,4 +1,4 @@
-//! What macOS tells of other processes of this user: libproc.h, sys/proc_info.h and sysctl(3).
+//! What macOS shows of other processes of this user: libproc.h, sys/proc_info.h and sysctl(3).
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
