@@ -47,27 +47,27 @@ pub fn main(words: &[OsString]) -> ExitCode {
 /// # Errors
 /// What the library lacks.
 fn connect(libmpi: &OsString) -> Result<(), String> {
-    type Init = unsafe extern "C" fn(*mut c_int, *mut *mut *mut libc::c_char) -> c_int;
+    type Init = unsafe extern "C" fn(*mut c_int, *mut c_void) -> c_int;
     type OfHandle = unsafe extern "C" fn(*mut usize) -> c_int;
     type OfComm = unsafe extern "C" fn(usize) -> c_int;
     type Finalize = unsafe extern "C" fn() -> c_int;
     let library = Library::load(libmpi)?;
-    let init = library.find(c"PMPI_Init")?;
-    let get_parent = library.find(c"PMPI_Comm_get_parent")?;
-    let barrier = library.find(c"PMPI_Barrier")?;
-    let disconnect = library.find(c"PMPI_Comm_disconnect")?;
-    let finalize = library.find(c"PMPI_Finalize")?;
     // A handle is an int or a pointer.
     let mut parent = 0_usize;
-    // SAFETY: the addresses are those of MPI's functions, whose prototypes these are; MPI_Init takes nulls; the handle
-    // has room for either, and is what the others take.
+    // SAFETY: these are the prototypes of MPI's functions; MPI_Init takes nulls; the handle has room for either kind, and
+    // is what the others take.
     unsafe {
-        std::mem::transmute::<*mut c_void, Init>(init)(std::ptr::null_mut(), std::ptr::null_mut());
-        std::mem::transmute::<*mut c_void, OfHandle>(get_parent)(&raw mut parent);
+        let init: Init = library.function(c"PMPI_Init")?;
+        let get_parent: OfHandle = library.function(c"PMPI_Comm_get_parent")?;
+        let barrier: OfComm = library.function(c"PMPI_Barrier")?;
+        let disconnect: OfHandle = library.function(c"PMPI_Comm_disconnect")?;
+        let finalize: Finalize = library.function(c"PMPI_Finalize")?;
+        init(std::ptr::null_mut(), std::ptr::null_mut());
+        get_parent(&raw mut parent);
         // The application has returned from its spawn when it comes to this.
-        std::mem::transmute::<*mut c_void, OfComm>(barrier)(parent);
-        std::mem::transmute::<*mut c_void, OfHandle>(disconnect)(&raw mut parent);
-        std::mem::transmute::<*mut c_void, Finalize>(finalize)();
+        barrier(parent);
+        disconnect(&raw mut parent);
+        finalize();
     }
     Ok(())
 }

@@ -1,10 +1,9 @@
 //! The application of a trial, `spawnfix --trial LIBMPI CHILDREN`: it loads this MPI library, spawns, exchanges a barrier
 //! with the children and leaves. On its stdout it says how far it came; what MPI says goes to stderr.
 
-use std::ffi::{CStr, CString, OsString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int, c_void};
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::mem::transmute;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
@@ -13,7 +12,7 @@ use std::time::Instant;
 
 use crate::agent::placeholder;
 use crate::mpi::library::Library;
-use crate::shared::paths;
+use crate::shared::paths::{self, file_name};
 
 /// The option of this executable that makes it one.
 pub const OPTION: &[u8] = b"--trial";
@@ -32,41 +31,16 @@ pub const FAILED: &str = "failed ";
 /// Stands for a newline in the version.
 pub const NEWLINE: &str = "\u{1f}";
 
-/// Handles and constants, which are the implementation's own.
-struct Constants {
-    comm_self: usize,
-    info_null: usize,
-    thread_multiple: c_int,
-}
-
-impl Constants {
-    fn of(library: &Library, file: &OsString) -> Constants {
-        let name = file.as_bytes().rsplit(|byte| *byte == b'/').next();
+/// MPI_COMM_SELF, MPI_INFO_NULL and MPI_THREAD_MULTIPLE, which are the implementation's own.
+fn constants(library: &Library, file: &OsStr) -> (usize, usize, c_int) {
+    let open_mpis = [c"ompi_mpi_comm_self", c"ompi_mpi_info_null"].map(|name| library.object(name));
+    match open_mpis {
         // MPI 5's standard ABI: mpi_abi.h.
-        if name.is_some_and(|name| name.starts_with(b"libmpi_abi")) {
-            return Constants {
-                comm_self: 0x102,
-                info_null: 0x130,
-                thread_multiple: 4096,
-            };
-        }
+        _ if file_name(file.as_bytes()).starts_with(b"libmpi_abi") => (0x102, 0x130, 4096),
         // Open MPI's handles are the addresses of its objects: OMPI_PREDEFINED_GLOBAL in its mpi.h.
-        let object = |name| library.find(name).map(|address| address as usize);
-        if let (Ok(comm_self), Ok(info_null)) =
-            (object(c"ompi_mpi_comm_self"), object(c"ompi_mpi_info_null"))
-        {
-            return Constants {
-                comm_self,
-                info_null,
-                thread_multiple: 3,
-            };
-        }
+        [Some(comm_self), Some(info_null)] => (comm_self, info_null, 3),
         // mpi.h of MPICH and its kin.
-        Constants {
-            comm_self: 0x4400_0001,
-            info_null: 0x1c00_0000,
-            thread_multiple: 3,
-        }
+        _ => (0x4400_0001, 0x1c00_0000, 3),
     }
 }
 
@@ -118,14 +92,7 @@ fn spawn(libmpi: &OsString, children: c_int, say: &mut dyn FnMut(&str)) -> Resul
     type OfHandle = unsafe extern "C" fn(*mut usize) -> c_int;
     type Finalize = unsafe extern "C" fn() -> c_int;
     let library = Library::load(libmpi)?;
-    let version = library.find(c"MPI_Get_library_version")?;
-    // Those that spawnfix may have interposed.
-    let init = library.find_as_application(c"MPI_Init_thread")?;
-    let spawn = library.find_as_application(c"MPI_Comm_spawn")?;
-    let barrier = library.find(c"MPI_Barrier")?;
-    let disconnect = library.find(c"MPI_Comm_disconnect")?;
-    let finalize = library.find(c"MPI_Finalize")?;
-    let constants = Constants::of(&library, libmpi);
+    let (comm_self, info_null, multiple) = constants(&library, libmpi);
     let command = paths::own().ok_or("the path of this executable is not known")?;
     let string = |bytes: &[u8]| CString::new(bytes).map_err(|error| error.to_string());
     let command = string(command.as_os_str().as_bytes())?;
@@ -139,36 +106,43 @@ fn spawn(libmpi: &OsString, children: c_int, say: &mut dyn FnMut(&str)) -> Resul
     let mut text = [0_u8; 16384]; // MPI_MAX_LIBRARY_VERSION_STRING is 8192 at most
     let mut errcodes = vec![0; usize::try_from(children).unwrap_or(1)];
     let (mut length, mut provided, mut intercomm) = (0, 0, 0_usize);
-    // SAFETY: the addresses are those of MPI's functions, whose prototypes these are. MPI_Get_library_version may be
-    // called before MPI_Init, and leaves the last byte of the text 0. MPI_Init_thread takes nulls. The strings and arrays
-    // live until the end of this function; `intercomm` has room for a handle of either kind.
+    // SAFETY: these are the prototypes of MPI's functions. MPI_Get_library_version may be called before MPI_Init, and leaves
+    // the last byte of the text 0. MPI_Init_thread takes nulls. The strings and arrays live until the end of this
+    // function; `intercomm` has room for a handle of either kind.
     unsafe {
-        transmute::<*mut c_void, Text>(version)(text.as_mut_ptr(), &mut length);
+        let version: Text = library.function(c"MPI_Get_library_version")?;
+        let init: Init = library.as_application(c"MPI_Init_thread")?;
+        let spawn: Spawn = library.as_application(c"MPI_Comm_spawn")?;
+        let barrier: OfComm = library.function(c"MPI_Barrier")?;
+        let disconnect: OfHandle = library.function(c"MPI_Comm_disconnect")?;
+        let finalize: Finalize = library.function(c"MPI_Finalize")?;
+        version(text.as_mut_ptr(), &mut length);
         let version = CStr::from_bytes_until_nul(&text).unwrap_or_default();
         let version = version.to_string_lossy().replace('\n', NEWLINE);
         say(&format!("{LOADED}{version}"));
-        let multiple = constants.thread_multiple;
-        transmute::<*mut c_void, Init>(init)(null_mut(), null_mut(), multiple, &mut provided);
+        init(null_mut(), null_mut(), multiple, &mut provided);
         say(INITIALIZED);
         let began = Instant::now();
-        let code = transmute::<*mut c_void, Spawn>(spawn)(
-            command.as_ptr(),
-            argv.as_ptr(),
+        let (command, argv) = (command.as_ptr(), argv.as_ptr());
+        let errcodes = errcodes.as_mut_ptr();
+        let code = spawn(
+            command,
+            argv,
             children,
-            constants.info_null,
+            info_null,
             0,
-            constants.comm_self,
+            comm_self,
             &mut intercomm,
-            errcodes.as_mut_ptr(),
+            errcodes,
         );
         if code != 0 {
             return Err(format!("MPI_Comm_spawn returned the error code {code}"));
         }
         say(&format!("{SPAWNED}{}", began.elapsed().as_millis()));
-        transmute::<*mut c_void, OfComm>(barrier)(intercomm);
-        transmute::<*mut c_void, OfHandle>(disconnect)(&mut intercomm);
+        barrier(intercomm);
+        disconnect(&mut intercomm);
         say(DONE);
-        transmute::<*mut c_void, Finalize>(finalize)();
+        finalize();
     }
     Ok(())
 }

@@ -1,32 +1,34 @@
 //! The command that is checked: what would run, whether the library loads into it, which MPI library it has. The command
 //! itself is not run.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use object::{BinaryFormat, Object, ObjectSection};
+use object::{Object, ObjectSection};
 
+#[cfg(target_os = "linux")]
+use super::linux as system;
+#[cfg(target_os = "macos")]
+use super::macos as system;
 use super::run::run;
 use crate::exec::Changes;
 use crate::interactive;
 use crate::mpi::mpiexec::family_of;
 use crate::mpi::{Family, is_libmpi};
-use crate::preload_list::{System, is_sanitizer};
 use crate::shared::internal_args::VERSION_SECTION;
 use crate::shared::logging::escape;
 use crate::shared::paths::{self, NotFound};
 use crate::shared::stdio::Stdin;
-use crate::wrapper::preload_env;
 
 /// The time limit for a program that is asked about itself.
-const LIMIT: Duration = Duration::from_secs(10);
+pub const LIMIT: Duration = Duration::from_secs(10);
 
 /// What is checked.
+#[derive(Default)]
 pub struct Subject {
     /// Its file and its interpreter. Empty: no command was given.
     pub file: String,
@@ -42,8 +44,9 @@ pub struct Subject {
 }
 
 /// Whether the library loads into a program.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Loads {
+    #[default]
     Yes,
     /// The program runs without it, for this reason.
     No(String),
@@ -59,14 +62,7 @@ impl Subject {
     /// # Errors
     /// There is no such command.
     pub fn of(words: &[OsString], library: &Path) -> Result<Subject, NotFound> {
-        let mut subject = Subject {
-            file: String::new(),
-            session: None,
-            loads: Loads::Yes,
-            libmpi: None,
-            environment: Changes::new(),
-            guessed: false,
-        };
+        let mut subject = Subject::default();
         if let Some(name) = words.first() {
             subject.look_at(paths::find(name)?.remove(0), words.to_vec(), library);
         }
@@ -92,10 +88,7 @@ impl Subject {
         }
         let session = interactive::evidence(&argv, &[], Stdin::of_this_process());
         self.session = session.map(|word| escape(word).to_string());
-        (self.loads, self.libmpi) = match System::HERE {
-            System::MacOs => (on_macos(&program), None),
-            System::Elf => on_linux(&program, library, &mut self.environment),
-        };
+        (self.loads, self.libmpi) = system::look(&program, library, &mut self.environment);
         let name = program.file_name().unwrap_or_default().as_bytes();
         let is_python = name.starts_with(b"python") || name.starts_with(b"pypy");
         if self.libmpi.is_none() && is_python {
@@ -115,121 +108,6 @@ pub fn version_of(library: &Path) -> Option<String> {
     Some(std::str::from_utf8(version).ok()?.to_owned())
 }
 
-/// Asks ld.so about an ELF program: with --list it loads the program's libraries, and does not start the program.
-fn on_linux(program: &Path, library: &Path, environment: &mut Changes) -> (Loads, Option<PathBuf>) {
-    let unknown = |why: &str| (Loads::Unknown(format!("{} {why}", escape(program))), None);
-    let read = |file: &Path| fs::read(file).unwrap_or_default();
-    let (bytes, own) = (read(program), read(library));
-    let (file, own) = match (object::File::parse(&*bytes), object::File::parse(&*own)) {
-        (Ok(file), Ok(own)) if file.format() == BinaryFormat::Elf => (file, own),
-        _ => return unknown("is neither a script nor an ELF program"),
-    };
-    if (file.is_64(), file.architecture()) != (own.is_64(), own.architecture()) {
-        return unknown("is for another kind of processor than the library");
-    }
-    let linker = file.section_by_name(".interp");
-    let Some(linker) = linker.and_then(|section| section.data().ok()) else {
-        return unknown("is statically linked");
-    };
-    let linker = OsStr::from_bytes(linker.strip_suffix(b"\0").unwrap_or(linker));
-    let mut list = Command::new(linker);
-    list.arg("--list").arg(program);
-    let secure = secure_because(program);
-    if secure.is_none() {
-        match preload_env::variables(System::HERE, library, |name| std::env::var_os(name)) {
-            Ok(variables) => list.envs(variables),
-            Err(why) => return (Loads::Breaks(why), None),
-        };
-    }
-    let ran = run(&mut list, LIMIT);
-    let files = ran.stdout.lines().filter_map(|line| {
-        let file = line.split_once(" => ").map_or(line, |(_, file)| file);
-        Some(Path::new(file.trim().rsplit_once(" (0x")?.0))
-    });
-    let files: Vec<&Path> = files.collect();
-    let named = |is: &dyn Fn(&[u8]) -> bool| {
-        let name = |file: &&&Path| is(file.file_name().unwrap_or_default().as_bytes());
-        files.iter().find(name).map(|file| file.to_path_buf())
-    };
-    let libmpi = libmpi_among(&files, environment);
-    let loads = if let Some(why) = secure {
-        Loads::No(format!(
-            "{} {why}, and such a program takes no LD_PRELOAD",
-            escape(program)
-        ))
-    } else if !ran.status.is_some_and(|status| status.success()) {
-        let mut said = ran.stderr.lines().chain(ran.stdout.lines());
-        Loads::Breaks(
-            said.next()
-                .unwrap_or("its dynamic linker can't be run")
-                .to_owned(),
-        )
-    } else if named(&|name| name == System::HERE.library().as_bytes()).is_none() {
-        Loads::No(ran.stderr.lines().next().unwrap_or_default().to_owned())
-    } else if let Some(runtime) = named(&is_sanitizer).filter(|_| !sanitizer_is_first()) {
-        Loads::Breaks(format!(
-            "AddressSanitizer ends a program in which another library comes first: put {} first in LD_PRELOAD",
-            escape(&runtime)
-        ))
-    } else {
-        Loads::Yes
-    };
-    (loads, libmpi)
-}
-
-/// Why the program runs in secure-execution mode: ld.so(8).
-fn secure_because(program: &Path) -> Option<&'static str> {
-    if let Ok(file) = program.metadata() {
-        let has = |bit: libc::mode_t| file.mode() & u32::from(bit as u16) != 0;
-        let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
-        if has(libc::S_ISUID) && file.uid() != user.as_raw() {
-            return Some("is setuid");
-        }
-        if has(libc::S_ISGID) && file.gid() != group.as_raw() {
-            return Some("is setgid");
-        }
-    }
-    #[cfg(target_os = "linux")]
-    {
-        let path = CString::new(program.as_os_str().as_bytes()).unwrap_or_default();
-        let name = c"security.capability".as_ptr();
-        // SAFETY: two C strings; with a size of 0 nothing is written.
-        let size = unsafe { libc::getxattr(path.as_ptr(), name, std::ptr::null_mut(), 0) };
-        (size > 0).then_some("has file capabilities")
-    }
-    #[cfg(not(target_os = "linux"))]
-    None
-}
-
-fn sanitizer_is_first() -> bool {
-    let list = std::env::var_os("LD_PRELOAD").unwrap_or_default();
-    let mut items = list.as_bytes().split(|byte| b": ".contains(byte));
-    let first = items.find(|item| !item.is_empty());
-    first.is_some_and(is_sanitizer)
-}
-
-/// Decides by the program's directory and its signature.
-fn on_macos(program: &Path) -> Loads {
-    let name = escape(program);
-    let protected = ["/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/", "/System/"];
-    if protected
-        .iter()
-        .any(|place| program.as_os_str().as_bytes().starts_with(place.as_bytes()))
-    {
-        let what = "System Integrity Protection takes DYLD_INSERT_LIBRARIES from";
-        return Loads::No(format!("{what} {name}"));
-    }
-    let ran = run(
-        Command::new("codesign").args(["-d", "-v"]).arg(program),
-        LIMIT,
-    );
-    let mut lines = ran.stderr.lines();
-    match lines.any(|line| line.contains("flags=") && line.contains("runtime")) {
-        true => Loads::No(format!("{name} is signed with the hardened runtime")),
-        false => Loads::Yes,
-    }
-}
-
 /// Prints which files an interpreter's mpi4py has loaded, and which variables it has set, as it does for Intel MPI.
 const ASK_PYTHON: &str = "import os
 before = dict(os.environ)
@@ -243,7 +121,7 @@ for line in open('/proc/self/maps'):
 
 /// The MPI library among the files that a program loads; and where the libraries of the same prefix are, as mpi4py loads
 /// Intel MPI's libfabric before libmpi looks for it (dlopen_impi_libfabric in its _mpiabi.py).
-fn libmpi_among(files: &[&Path], changes: &mut Changes) -> Option<PathBuf> {
+pub fn libmpi_among(files: &[&Path], changes: &mut Changes) -> Option<PathBuf> {
     let name = |file: &Path| file.file_name().unwrap_or_default().as_bytes().to_owned();
     let libmpi = files.iter().find(|file| is_libmpi(&name(file)))?;
     let prefix = libmpi.parent()?.parent()?;

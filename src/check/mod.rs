@@ -1,8 +1,6 @@
 //! `spawnfix --check`: tries a spawn as the command would make it, and says what came of it and what would help.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt::Write as _;
-use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -23,6 +21,10 @@ use crate::wrapper::run::say_not_found;
 
 pub mod application;
 mod command;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
 mod report;
 mod run;
 mod trial;
@@ -99,7 +101,7 @@ pub fn main(asked: &Asked) -> ExitCode {
     if let Some(works) = works {
         report.add_value("works", works);
     }
-    if let Some(Err(error)) = asked.report.map(|file| write_report(file, &report)) {
+    if let Some(Err(error)) = asked.report.map(|file| report.write(file)) {
         eprint_prefixed(format_args!("the report can't be written: {error}"));
     }
     print_flushed(&if asked.json {
@@ -306,43 +308,4 @@ impl Drop for Progress {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }
     }
-}
-
-/// Writes what a bug report needs: the check, the machine, the environment and the trial's log.
-fn write_report(file: &Path, report: &Report) -> io::Result<()> {
-    let system = fs::read_to_string("/proc/version").unwrap_or_default();
-    let mut text = format!(
-        "{}\nsystem     {} {system}\n",
-        report.to_text(),
-        std::env::consts::ARCH
-    );
-    // Values only of variables of ours and of MPI's.
-    let ours = [
-        "SPAWNFIX_",
-        "PMI",
-        "MPI",
-        "HYDRA_",
-        "I_MPI_",
-        "FI_",
-        "UCX_",
-        "OMPI_",
-        "PRTE_",
-        "OPAL_",
-    ];
-    let mut variables: Vec<_> = std::env::vars_os().collect();
-    variables.sort();
-    for (name, value) in variables {
-        let name = escape(&name).to_string();
-        let shown =
-            ours.iter().any(|start| name.starts_with(start)) || name == preload_list::VARIABLE;
-        let _ = match shown {
-            true => writeln!(text, "{name}={}", escape(&value)),
-            false => writeln!(text, "{name}"),
-        };
-    }
-    text += "\n";
-    for line in &report.log {
-        let _ = writeln!(text, "{}", escape(line));
-    }
-    fs::write(file, text)
 }

@@ -2,6 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::preload_list;
+use crate::shared::logging::escape;
 
 /// What is reported, in this order. In JSON each is there, as null if there is nothing to report.
 const FIELDS: [&str; 16] = [
@@ -71,6 +77,45 @@ impl Report {
             }
         }
         text
+    }
+
+    /// Writes what a bug report needs: the check, the machine, the environment and the trial's log.
+    pub fn write(&self, file: &Path) -> io::Result<()> {
+        let system = fs::read_to_string("/proc/version").unwrap_or_default();
+        let mut text = format!(
+            "{}\nsystem     {} {system}\n",
+            self.to_text(),
+            std::env::consts::ARCH
+        );
+        // Values only of variables of ours and of MPI's.
+        let ours = [
+            "SPAWNFIX_",
+            "PMI",
+            "MPI",
+            "HYDRA_",
+            "I_MPI_",
+            "FI_",
+            "UCX_",
+            "OMPI_",
+            "PRTE_",
+            "OPAL_",
+        ];
+        let mut variables: Vec<_> = std::env::vars_os().collect();
+        variables.sort();
+        for (name, value) in variables {
+            let name = escape(&name).to_string();
+            let shown =
+                ours.iter().any(|start| name.starts_with(start)) || name == preload_list::VARIABLE;
+            let _ = match shown {
+                true => writeln!(text, "{name}={}", escape(&value)),
+                false => writeln!(text, "{name}"),
+            };
+        }
+        text += "\n";
+        for line in &self.log {
+            let _ = writeln!(text, "{}", escape(line));
+        }
+        fs::write(file, text)
     }
 }
 

@@ -26,28 +26,49 @@ impl Library {
         }
     }
 
-    /// The address of its function.
+    /// Its function.
     ///
     /// # Errors
     /// It has none of this name.
-    pub fn find(&self, name: &CStr) -> Result<*mut c_void, String> {
-        find_in(self.0, name)
+    ///
+    /// # Safety
+    /// `F` must be the function pointer of this function's prototype.
+    pub unsafe fn function<F: Copy>(&self, name: &CStr) -> Result<F, String> {
+        // SAFETY: by this function's contract.
+        unsafe { function_in(self.0, name) }
     }
 
-    /// The address that an application finds: an interposed function, or its own.
+    /// The function that an application calls: an interposed one, or the library's own.
     ///
     /// # Errors
     /// There is none of this name.
-    pub fn find_as_application(&self, name: &CStr) -> Result<*mut c_void, String> {
-        find_in(libc::RTLD_DEFAULT, name)
+    ///
+    /// # Safety
+    /// As for [`Library::function`].
+    pub unsafe fn as_application<F: Copy>(&self, name: &CStr) -> Result<F, String> {
+        // SAFETY: by this function's contract.
+        unsafe { function_in(libc::RTLD_DEFAULT, name) }
+    }
+
+    /// The address of an object.
+    pub fn object(&self, name: &CStr) -> Option<usize> {
+        // SAFETY: a handle of dlopen's, and a C string.
+        let address = unsafe { libc::dlsym(self.0, name.as_ptr()) };
+        (!address.is_null()).then_some(address as usize)
     }
 }
 
-fn find_in(handle: *mut c_void, name: &CStr) -> Result<*mut c_void, String> {
-    // SAFETY: a handle of dlopen's, and a C string.
-    let address = unsafe { libc::dlsym(handle, name.as_ptr()) };
-    match address.is_null() {
-        true => Err(format!("it has no {}", name.to_string_lossy())),
-        false => Ok(address),
+/// # Safety
+/// `F` must be the function pointer of this function's prototype.
+unsafe fn function_in<F: Copy>(handle: *mut c_void, name: &CStr) -> Result<F, String> {
+    const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
+    // SAFETY: a handle of dlopen's, and a C string. A function pointer has the size of an address, and by this function's
+    // contract it is of this type.
+    unsafe {
+        let address = libc::dlsym(handle, name.as_ptr());
+        match address.is_null() {
+            true => Err(format!("it has no {}", name.to_string_lossy())),
+            false => Ok(std::mem::transmute_copy(&address)),
+        }
     }
 }

@@ -1,0 +1,202 @@
+//! Interactive sessions by the name of their executable, script or module.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use super::option_syntax::{Operand, OptionSyntax, is_in};
+use crate::shared::paths;
+use crate::shared::stdio::Stdin;
+
+/// What is known of an executable, a script or a module by its name.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// A front end talks to it: its stdin does not matter.
+    Kernel,
+    /// A prompt comes, unless these options say otherwise.
+    Repl(&'static OptionSyntax),
+    /// ROOT: a prompt comes after its macros, unless `-q` ends it (TApplication::GetOptions).
+    Root,
+    /// IPython: a prompt or `ipython kernel`.
+    IPython,
+}
+
+/// Executables and scripts, by the name of their file without a version.
+const PROGRAMS: &[(&str, Kind)] = &[
+    ("ipython", Kind::IPython),
+    ("sage-ipython", Kind::IPython),
+    ("bpython", Kind::Repl(&BPYTHON)),
+    ("bpython-curses", Kind::Repl(&BPYTHON)),
+    ("bpython-urwid", Kind::Repl(&BPYTHON)),
+    ("ptpython", Kind::Repl(&PTPYTHON)),
+    ("ptipython", Kind::Repl(&PTPYTHON)),
+    ("xonsh", Kind::Repl(&XONSH)),
+    ("radian", Kind::Repl(&RADIAN)),
+    ("root.exe", Kind::Root),
+    // IDLE in one process (idle -n).
+    ("idle", Kind::Kernel),
+    // PyCharm's console, and PyDev's.
+    ("pydevconsole.py", Kind::Kernel),
+    ("ipykernel_launcher.py", Kind::Kernel),
+    ("xpython_launcher.py", Kind::Kernel),
+    // Positron's Python: positron-python's createJupyterKernelSpec.
+    ("positron_language_server.py", Kind::Kernel),
+    // Kernels that are compiled: xeus's, and Positron's for R.
+    ("xpython", Kind::Kernel),
+    ("xcpp", Kind::Kernel),
+    ("xr", Kind::Kernel),
+    ("xoctave", Kind::Kernel),
+    ("ark", Kind::Kernel),
+    // RStudio's R.
+    ("rsession", Kind::Kernel),
+];
+
+/// Modules, as `python -m` names them.
+const MODULES: &[(&str, Kind)] = &[
+    ("IPython", Kind::IPython),
+    ("bpython", Kind::Repl(&BPYTHON)),
+    ("bpython.curtsies", Kind::Repl(&BPYTHON)),
+    ("ptpython", Kind::Repl(&PTPYTHON)),
+    ("xonsh", Kind::Repl(&XONSH)),
+    ("radian", Kind::Repl(&RADIAN)),
+    // The standard library's own prompts.
+    ("asyncio", Kind::Repl(&PLAIN)),
+    ("code", Kind::Repl(&PLAIN)),
+    ("idlelib", Kind::Kernel),
+    ("idlelib.idle", Kind::Kernel),
+    // marimo in a sandbox, or in VS Code: marimo/_ipc/launch_kernel.py.
+    ("marimo._ipc.launch_kernel", Kind::Kernel),
+    // Thonny: _get_launcher_with_args in thonny/plugins/cpython_frontend/cp_front.py.
+    ("thonny.plugins.cpython_backend.cp_launcher", Kind::Kernel),
+    ("ipykernel", Kind::Kernel),
+    ("ipykernel_launcher", Kind::Kernel),
+    ("xpython_launcher", Kind::Kernel),
+    ("spyder_kernels.console", Kind::Kernel),
+    ("octave_kernel", Kind::Kernel),
+    ("sage.repl.ipython_kernel", Kind::Kernel),
+];
+
+/// Scripts with a common name, by the folder that they are in.
+pub fn script_in_place(script: &OsStr) -> Option<Kind> {
+    let places = [
+        // VS Code's "Native REPL", of the extension ms-python.python.
+        &b"/python_files/python_server.py"[..],
+        // Thonny 4.
+        b"/thonny/plugins/cpython_backend/cp_launcher.py",
+    ];
+    let mut places = places.iter();
+    places
+        .any(|place| script.as_bytes().ends_with(place))
+        .then_some(Kind::Kernel)
+}
+
+pub fn program_named(name: &[u8]) -> Option<Kind> {
+    let mut all = PROGRAMS.iter();
+    let (_, kind) = all.find(|(known, _)| is_version_of(name, known))?;
+    Some(*kind)
+}
+
+pub fn module_named(name: &OsStr) -> Option<Kind> {
+    let (_, kind) = MODULES.iter().find(|(known, _)| name == *known)?;
+    Some(*kind)
+}
+
+impl Kind {
+    /// The word by which this command line is an interactive session's.
+    pub fn judge<'a>(
+        self,
+        name: &'a OsStr,
+        words: &'a [OsString],
+        stdin: Stdin,
+    ) -> Option<&'a OsStr> {
+        match self {
+            Kind::Kernel => Some(name),
+            Kind::IPython if words.first().is_some_and(|word| word == "kernel") => {
+                words.first().map(OsString::as_os_str)
+            }
+            Kind::Root if words.iter().any(|word| word == "-q") => None,
+            Kind::Root => (stdin == Stdin::Terminal).then_some(name),
+            Kind::IPython => IPYTHON.read(words).prompt(name, stdin),
+            Kind::Repl(grammar) => grammar.read(words).prompt(name, stdin),
+        }
+    }
+}
+
+/// The aliases of IPython.terminal.ipapp.
+const IPYTHON: OptionSyntax = OptionSyntax {
+    with_value: "autocall cache-size colors config ext gui ipython-dir log-level logappend logfile matplotlib \
+        profile profile-dir pylab theme",
+    runs_instead: "c m",
+    stays_interactive: "i",
+    ends_options: false,
+    operand: Operand::Script,
+};
+
+/// bpython --help.
+const BPYTHON: OptionSyntax = OptionSyntax {
+    with_value: "config l log-level L log-output",
+    stays_interactive: "i interactive",
+    ..PLAIN
+};
+
+/// ptpython --help.
+const PTPYTHON: OptionSyntax = OptionSyntax {
+    with_value: "config-file history-file",
+    stays_interactive: "i interactive",
+    ..PLAIN
+};
+
+/// xonsh --help.
+const XONSH: OptionSyntax = OptionSyntax {
+    with_value: "rc D st shell-type",
+    runs_instead: "c",
+    stays_interactive: "i interactive",
+    ..PLAIN
+};
+
+/// radian --help; what else it is given is R's.
+const RADIAN: OptionSyntax = OptionSyntax {
+    with_value: "profile r-binary",
+    operand: Operand::Ignored,
+    ..PLAIN
+};
+
+/// No options with a value; an operand is a script.
+pub const PLAIN: OptionSyntax = OptionSyntax {
+    with_value: "",
+    runs_instead: "",
+    stays_interactive: "",
+    ends_options: false,
+    operand: Operand::Script,
+};
+
+/// Whether a file has this name, without a version: ipython3, octave-cli-7.3.0.
+pub fn is_version_of(name: &[u8], program: &str) -> bool {
+    behind_version(name, program).is_some_and(<[u8]>::is_empty)
+}
+
+/// Whether this is a Python: python3.13t, pypy3.10-c, python3-dbg. What follows the version says how it was built.
+pub fn is_python(name: &[u8]) -> bool {
+    const BUILDS: &str = "t d td m dm w -c -dbg -intel64";
+    let is_build = |rest: &[u8]| {
+        rest.is_empty() || std::str::from_utf8(rest).is_ok_and(|rest| is_in(BUILDS, rest))
+    };
+    let mut pythons = ["python", "Python", "pypy", "graalpy"].iter();
+    pythons.any(|python| behind_version(name, python).is_some_and(is_build))
+}
+
+/// What follows the name of the executable and a version in a file's name.
+fn behind_version<'a>(name: &'a [u8], program: &str) -> Option<&'a [u8]> {
+    let rest = name.strip_prefix(program.as_bytes())?;
+    let version = match rest {
+        [b'-', b'0'..=b'9', ..] => &rest[1..],
+        _ => rest,
+    };
+    let mut bytes = version.iter();
+    let end = bytes.position(|byte| !byte.is_ascii_digit() && *byte != b'.');
+    Some(&version[end.unwrap_or(version.len())..])
+}
+
+/// The last component of a path.
+pub fn file_name(path: &OsStr) -> &[u8] {
+    paths::file_name(path.as_bytes())
+}
