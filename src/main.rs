@@ -28,6 +28,7 @@ mod shared;
 mod wrapper;
 
 use agent::{bridge, placeholder};
+use shared::child_words::CHILD;
 use shared::internal_args::AGENT;
 use shared::paths;
 use wrapper::options::{self, Action, Cli};
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
     // Internal roles do not pass through the option parser.
     match words.first().map(|word| word.as_bytes()) {
         Some(word) if word == AGENT.to_bytes() => return agent::main(words.into_iter().skip(1)),
+        Some(word) if word == CHILD.to_bytes() => return run::child(words.into_iter().skip(1)),
         Some(b"--bridge") => return bridge::main(),
         Some(placeholder::OPTION) => return placeholder::main(&words[1..]),
         Some(check::application::OPTION) => return check::application::main(&words[1..]),

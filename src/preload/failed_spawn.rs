@@ -127,8 +127,6 @@ impl ErrorPath {
     /// new one's.
     pub unsafe fn error(&self, comm: usize, intercomm: usize) -> c_int {
         type OfComm = unsafe extern "C-unwind" fn(usize) -> c_int;
-        type CallErrorHandler = unsafe extern "C-unwind" fn(usize, c_int) -> c_int;
-        let code = if self.abi { ERR_SPAWN_ABI } else { ERR_SPAWN };
         let place = std::ptr::with_exposed_provenance::<c_int>(intercomm);
         // SAFETY: the addresses are those of the functions of these names, whose prototypes these are; by this
         // function's contract. A handle is a pointer in the standard ABI, else an int.
@@ -139,8 +137,21 @@ impl ErrorPath {
             };
             std::mem::transmute::<usize, OfComm>(self.barrier.address())(children);
             std::mem::transmute::<usize, OfComm>(self.disconnect.address())(intercomm);
-            std::mem::transmute::<usize, CallErrorHandler>(self.handler.address())(comm, code);
+            self.raise(comm)
         }
+    }
+
+    /// Raises MPI_ERR_SPAWN on this communicator. The error handler may end the application, or throw.
+    ///
+    /// # Safety
+    /// It must be a communicator's handle.
+    pub unsafe fn raise(&self, comm: usize) -> c_int {
+        type CallErrorHandler = unsafe extern "C-unwind" fn(usize, c_int) -> c_int;
+        let code = if self.abi { ERR_SPAWN_ABI } else { ERR_SPAWN };
+        // SAFETY: the address is that of PMPI_Comm_call_errhandler, whose prototype this is; by this function's contract.
+        unsafe {
+            std::mem::transmute::<usize, CallErrorHandler>(self.handler.address())(comm, code)
+        };
         code
     }
 }

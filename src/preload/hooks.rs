@@ -14,6 +14,7 @@ use crate::mpi::launch::Launch;
 use crate::mpi::remedies::Target;
 use crate::preload::after_fork::{self, Arguments};
 use crate::preload::call_guard::{self, CallGuard};
+use crate::preload::child_arguments::{self, Arguments as Children, Replaced};
 use crate::preload::decision::{self, Facts, Guard};
 use crate::preload::env_changes::EnvChanges;
 use crate::preload::failed_spawn::{Call, ErrorPath};
@@ -122,17 +123,21 @@ macro_rules! real {
     }};
 }
 
-/// Defines an exported MPI function that spawns. Handles and pointers are passed through as `Word`. The last two
-/// arguments name the communicator and the place of the new one, which a failed spawn needs.
+/// Defines an exported MPI function that spawns. Handles and pointers are passed through as `Word`. The last
+/// arguments name the communicator and the place of the new one, which a failed spawn needs, and what tells the
+/// children's words.
 macro_rules! spawn_hook {
-    ($(#[$documentation:meta])* $name:ident($($argument:ident: $type:ty),+), $comm:ident, $intercomm:ident) => {
+    (
+        $(#[$documentation:meta])* $name:ident($($argument:ident: $type:ty),+),
+        $comm:ident, $intercomm:ident, $commands:ident, $argvs:ident, $count:expr
+    ) => {
         $(#[$documentation])*
         ///
         /// # Errors
         /// The real function's error code; [`NO_MPI`] if there is no real function.
         ///
         /// # Safety
-        /// That of the real function, which gets every argument as it came.
+        /// That of the real function, which gets every argument as it came, except for words that PMI would change.
         #[cfg_attr(not(target_vendor = "apple"), unsafe(no_mangle))]
         #[allow(non_snake_case)]
         pub unsafe extern "C-unwind" fn $name($($argument: $type),+) -> c_int {
@@ -142,8 +147,14 @@ macro_rules! spawn_hook {
                 log::error!("{name} was called, but no MPI library is loaded");
                 return NO_MPI;
             };
-            // SAFETY: the caller's communicator.
-            let spawn = unsafe { Spawn::begin(name, &real, $comm) };
+            let children = Children { commands: $commands, argvs: $argvs, count: $count };
+            // SAFETY: the caller's communicator and words.
+            let spawn = match unsafe { Spawn::begin(name, &real, $comm, children) } {
+                Ok(spawn) => spawn,
+                // SAFETY: the caller's communicator.
+                Err(error_path) => return unsafe { error_path.raise($comm) },
+            };
+            let Children { commands: $commands, argvs: $argvs, .. } = spawn.children(children);
             // SAFETY: the address is that of the real function, whose prototype this is: a Word has the size and
             // the registers of a handle or a pointer. The arguments are the caller's.
             let code = unsafe { std::mem::transmute::<usize, Function>(real.address())($($argument),+) };
@@ -171,7 +182,7 @@ spawn_hook! {
     MPI_Comm_spawn(
         command: Word, argv: Word, maxprocs: c_int, info: Word, root: c_int, comm: Word, intercomm: Word,
         errcodes: Word
-    ), comm, intercomm
+    ), comm, intercomm, command, argv, None
 }
 
 spawn_hook! {
@@ -180,7 +191,7 @@ spawn_hook! {
     MPI_Comm_spawn_multiple(
         count: c_int, commands: Word, argvs: Word, maxprocs: Word, infos: Word, root: c_int, comm: Word,
         intercomm: Word, errcodes: Word
-    ), comm, intercomm
+    ), comm, intercomm, commands, argvs, Some(count)
 }
 
 /// One call of a spawning function, from the decision to the outcome.
@@ -192,12 +203,22 @@ struct Spawn {
     changes: Option<EnvChanges>,
     guard: Option<CallGuard>,
     call: Option<Call>,
+    /// What carries the children's words, if PMI would change them.
+    replaced: Option<Replaced>,
 }
 
 impl Spawn {
+    /// # Errors
+    /// The children's words can't be passed to them: the way to an error.
+    ///
     /// # Safety
-    /// `comm` must be a communicator's handle.
-    unsafe fn begin(name: &'static str, real: &RealFn, comm: Word) -> Spawn {
+    /// `comm` must be a communicator's handle, the children what the function of this name takes at its root.
+    unsafe fn begin(
+        name: &'static str,
+        real: &RealFn,
+        comm: Word,
+        children: Children,
+    ) -> Result<Spawn, ErrorPath> {
         let _uncancelled = Uncancelled::new();
         let guarded = catch_unwind(AssertUnwindSafe(|| {
             let facts = Facts {
@@ -224,12 +245,36 @@ impl Spawn {
             (changes, guard, call)
         }));
         let (changes, guard, call) = guarded.unwrap_or_default();
-        Spawn {
+        let mut spawn = Spawn {
             name,
             started: Instant::now(),
             changes,
             guard,
             call,
+            replaced: None,
+        };
+        // Only at the root of a communicator of one are these words the caller's for sure.
+        if spawn.call.is_some() {
+            // SAFETY: by this function's contract.
+            match catch_unwind(|| unsafe { child_arguments::replace(children) }) {
+                Ok(Ok(replaced)) => spawn.replaced = replaced,
+                Ok(Err(refusal)) => {
+                    log::error!("{name}: {refusal}");
+                    if let Ok(Some(error_path)) = catch_unwind(ErrorPath::find) {
+                        return Err(error_path);
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(spawn)
+    }
+
+    /// What the real function gets in place of these.
+    fn children(&self, given: Children) -> Children {
+        match &self.replaced {
+            Some(replaced) => replaced.arguments(given),
+            None => given,
         }
     }
 

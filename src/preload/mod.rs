@@ -2,6 +2,7 @@
 
 pub mod after_fork;
 pub mod call_guard;
+pub mod child_arguments;
 pub mod decision;
 pub mod env_changes;
 pub mod failed_spawn;

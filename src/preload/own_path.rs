@@ -1,7 +1,8 @@
 //! The file that this library was loaded from, found between fork and exec: nothing allocates or takes a lock.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
+use crate::shared::internal_args::COMMAND_PLACES;
 #[cfg(target_os = "linux")]
 use crate::shared::paths;
 
@@ -38,6 +39,19 @@ pub fn own_directory(path: &mut PathBuffer) -> Option<()> {
         path.used -= 1;
     }
     Some(())
+}
+
+/// The command, where the library finds it. Not for a forked child.
+pub fn command() -> Option<CString> {
+    let mut path = PathBuffer::default();
+    own_directory(&mut path)?;
+    let directory = path.used;
+    COMMAND_PLACES.iter().find_map(|place| {
+        path.used = directory;
+        let file = path.append(place.as_bytes())?;
+        // SAFETY: access takes a C string.
+        (unsafe { libc::access(file.as_ptr(), libc::X_OK) } == 0).then(|| file.to_owned())
+    })
 }
 
 /// Between fork and exec: the file that this library was loaded from. dladdr would take the dynamic linker's lock here,

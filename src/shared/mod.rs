@@ -1,5 +1,6 @@
 //! What library and command both use.
 
+pub mod child_words;
 pub mod internal_args;
 pub mod logging;
 #[cfg(target_vendor = "apple")]

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use crate::exec::execve;
 use crate::output::{eprint_prefixed, print_flushed, shell_word};
 use crate::preload_list::System;
+use crate::shared::child_words;
 use crate::shared::logging::escape;
 use crate::shared::paths;
 use crate::shared::paths::NotFound;
@@ -26,6 +27,18 @@ pub fn command(words: Vec<OsString>, settings: Vec<Variable>) -> ExitCode {
         variables.extend(settings);
         execute(&files[0], words, variables)
     })
+}
+
+/// Becomes the child whose words these pieces carry, without the library.
+pub fn child(pieces: impl Iterator<Item = OsString>) -> ExitCode {
+    let Some(words) = child_words::decode(pieces) else {
+        eprint_prefixed("--child is for the library's own use");
+        return ExitCode::from(2);
+    };
+    match paths::find(&words[0]) {
+        Ok(files) => execute(&files[0], words, Vec::new()),
+        Err(why) => say_not_found(&words[0], why),
+    }
 }
 
 /// Says why there is no such command. The exit status is a shell's.
