@@ -8,6 +8,7 @@ mod cases {
     mod applications;
     mod call_guard;
     mod check;
+    mod children;
     mod crashes;
     mod docs;
     mod install;

@@ -234,7 +234,10 @@ mod tests {
             assert!(pass_unchanged(&[b"app", word.as_bytes()]), "{word:?}");
         }
         assert!(pass_unchanged(&[&[b'x'; LONGEST_WORD]]));
-        assert!(pass_unchanged(&[b"x"; MOST_WORDS]) && !pass_unchanged(&[b"x"; MOST_WORDS + 1]));
+        assert!(
+            pass_unchanged(&[&b"x"[..]; MOST_WORDS])
+                && !pass_unchanged(&[&b"x"[..]; MOST_WORDS + 1])
+        );
         assert!(!pass_unchanged(&[&[b'x'; LONGEST_WORD][..]; 62]));
     }
 

@@ -1,0 +1,86 @@
+"""Spawns children with lists of words, and compares what each child says it got: words.py [NUMBER]. Without a number: all
+lists, a spawn of two commands at once, and one that is too long."""
+
+import os
+import sys
+
+LISTS = [
+    [],
+    [b"a\\b"],
+    [b"one\ntwo"],
+    [b""],
+    [b"", b"", b""],
+    [b"endcmd"],
+    [b"x\nendcmd\nmcmd=spawn\nnprocs=1"],
+    [b"a b"],
+    [b" a ", b"\t"],
+    [b'"'],
+    [b"it's"],
+    [b"\\"],
+    [b"\\\\"],
+    [b"trailing\\"],
+    [b"back\\", b"slash"],
+    [b"\n"],
+    [b"\n\n", b"\\n"],
+    [b"caf\xc3\xa9"],
+    [b"\xff\xfe\x80"],
+    [b"\x01\x02\x1b[0m"],
+    [b"arg1=x", b"argcnt=9"],
+    [b"execname=/bin/false", b"totspawns=3", b"spawnssofar=3"],
+    [b"cmd=finalize"],
+    [b"mcmd=spawn"],
+    [b"%41", b"%", b"%%"],
+    [b"$HOME", b"`id`", b"*", b"~"],
+    [b"-n", b"--", b"-h", b"--child"],
+    [b"a=b", b"=", b";", b"|", b"&"],
+    [b"x" * 799, b"y" * 800, b"z" * 801],
+    [b"x" * 20000],
+    [b"x" * 500] * 60,
+    [b"w"] * 700,
+    [b"\\" * 5000],
+    [bytes(range(1, 256))],
+]
+
+
+def report(line):
+    with open(os.environ["APP_REPORT"], "a") as file:
+        file.write(line + "\n")
+
+
+def spawned(lists):
+    me = os.path.abspath(__file__)
+    argvs = [[me, "child", *words] for words in lists]
+    if len(lists) == 1:
+        team = MPI.COMM_SELF.Spawn(sys.executable, argvs[0])
+    else:
+        team = MPI.COMM_SELF.Spawn_multiple([sys.executable] * len(lists), argvs, [1] * len(lists))
+    got = team.gather(None, root=MPI.ROOT)
+    team.Disconnect()
+    return got
+
+
+if sys.argv[1:2] == ["child"]:
+    from mpi4py import MPI
+
+    parent = MPI.Comm.Get_parent()
+    parent.gather([os.fsencode(word) for word in sys.argv[2:]], root=0)
+    parent.Disconnect()
+    sys.exit()
+
+from mpi4py import MPI
+
+if sys.argv[1:]:
+    words = LISTS[int(sys.argv[1])]
+    report(f"same={'yes' if spawned([words]) == [words] else 'no'}")
+else:
+    for number, words in enumerate(LISTS):
+        report(f"list_{number}={'same' if spawned([words]) == [words] else 'changed'}")
+    two = [[b"plain"], [b"", b"\\"]]
+    report(f"two={'same' if spawned(two) == two else 'changed'}")
+    try:
+        spawned([[b"x" * 100_000]])
+        report("long=passed")
+    except MPI.Exception as error:
+        report(f"long={error.Get_error_class() == MPI.ERR_SPAWN}")
+    report(f"after={'same' if spawned([[b'still here']]) == [[b'still here']] else 'changed'}")
+report("end=")

@@ -1,0 +1,66 @@
+//! Children get what the application gave them: each word, to the byte.
+
+use crate::common::*;
+
+/// Lists of tests/apps/words.py that go wrong without the library, and how.
+const CHANGED: &str = "1"; // a backslash
+const FATAL: &str = "3"; // an empty word
+
+#[track_caller]
+fn words(mpi: Mpi) {
+    if !mpi.is_here() {
+        return;
+    }
+    let run = |library: bool, list: Option<&str>| {
+        let python = Program::new(mpi.bin("python")).arg(app("words.py"));
+        let python = python.args(list).under(mpi).library(library);
+        python.stdin(Stdin::Null).piped().run()
+    };
+    let cured = run(true, None);
+    cured.check(
+        cured.fact("end").is_some() && cured.code() == Some(0),
+        "it ends",
+    );
+    let lists: Vec<_> = (0..)
+        .map_while(|number| cured.fact(&format!("list_{number}")))
+        .collect();
+    cured.check(lists.len() >= 30, "all lists are tried");
+    let changed: Vec<_> = (0..lists.len()).filter(|&at| lists[at] != "same").collect();
+    cured.check(
+        changed.is_empty(),
+        &format!("no word is changed: {changed:?}"),
+    );
+    cured.check(cured.fact("two") == Some("same"), "two commands at once");
+    cured.check(
+        cured.fact("long") == Some("True"),
+        "what is too long is MPI_ERR_SPAWN",
+    );
+    cured.check(
+        cured.log.contains("argument 3, 'xxx"),
+        "and the message names the word",
+    );
+    cured.check(cured.fact("after") == Some("same"), "the next spawn works");
+
+    if mpi.disease == Disease::Hangs {
+        return; // without the library it can't spawn
+    }
+    let bare = run(false, Some(CHANGED));
+    bare.check(
+        bare.fact("same") == Some("no"),
+        "without the library a backslash is dropped",
+    );
+    let bare = run(false, Some(FATAL));
+    bare.check(
+        bare.fact("end").is_none(),
+        "without the library an empty word ends everything",
+    );
+}
+
+tests! {
+    words:
+    mpich_4_0_3(MPICH_4_0_3);
+    mpich_4_1_3(MPICH_4_1_3);
+    mpich_4_2_3(MPICH_4_2_3);
+    mpich_5_0_2(MPICH_5_0_2);
+    intel_mpi(INTEL_MPI);
+}
