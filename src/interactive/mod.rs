@@ -335,6 +335,8 @@ mod tests {
                 /v/bin/python3 [/v/bin/xonsh]
                 /v/bin/python3 -m [xonsh] -st readline -D X=1
                 /v/bin/python3 /v/bin/xonsh -c ls
+                /v/bin/python3 /v/bin/xonsh -cls
+                /v/bin/python3 /v/bin/xonsh [-i] script.xsh
                 /v/bin/python3 /v/bin/xonsh script.xsh
             ",
         );
@@ -358,11 +360,16 @@ mod tests {
                 /opt/conda/lib/R/bin/exec/R --no-echo -e [options(x=1);IRkernel::main()] --args c.json
                 /home/u/julia-1.6.2/bin/julia -i --color=yes --project=@. [/home/u/.julia/packages/IJulia/e8kqU/src/kernel.jl] c.json
                 /usr/bin/julia -F [/home/juser/.julia/v0.3/IJulia/src/kernel.jl] c.json
+                /usr/bin/julia [/home/juser/IJulia/kernel.jl]
+                /usr/bin/julia [/srv/kernel.jl] c.json
+                /usr/bin/julia /srv/kernel.jl
                 /opt/julia/bin/julia -i --color=yes --project=@. -e [import␣IJulia;␣IJulia.run_kernel()] c.json
                 /v/bin/python -m [octave_kernel] -f c.json
                 [/usr/lib/rstudio-server/bin/rsession] -u user --launcher-token 1A2B
                 # One that is not known by name.
                 /home/u/.cargo/bin/evcxr_jupyter --control_file [/run/user/1000/jupyter/kernel-5d.json]
+                /home/u/.cargo/bin/evcxr_jupyter [--control_file=kernel-5d.json]
+                ./solve --data=kernel-5d.json
             ",
         );
         check(
@@ -422,6 +429,7 @@ mod tests {
                 [/usr/lib/R/bin/exec/R] ignored.R
                 /usr/lib/R/bin/exec/R [--interactive] -f setup.R
                 /usr/bin/python3 [/usr/bin/radian] -q
+                /usr/bin/python3 [/usr/bin/radian] ignored.R
                 /usr/lib/R/bin/exec/R -f /tmp/s.R
                 /usr/lib/R/bin/exec/R --file=/tmp/s.R
                 /usr/lib/R/bin/exec/R -e Sys.sleep(20)
@@ -511,9 +519,11 @@ mod tests {
             let parent = words(parent);
             assert_eq!(evidence(&kernel, &parent, Pipe), said.map(OsStr::new));
         }
-        let other = words("/v/bin/python script.py");
         let server = words("/v/bin/python /v/bin/marimo edit notebook.py");
-        assert_eq!(evidence(&other, &server, Pipe), None);
+        for other in ["script.py", "-c pass", "-m multiprocessing.spawn"] {
+            let other = words(&format!("/v/bin/python {other}"));
+            assert_eq!(evidence(&other, &server, Pipe), None);
+        }
     }
 
     #[test]

@@ -135,4 +135,13 @@ mod tests {
         let both = [("PMI_FD", "9"), ("PMIX_RANK", "0")];
         assert_eq!(of(&both, true), foreign(Some("PMIX_RANK")));
     }
+
+    #[test]
+    fn the_variable_that_names_hosts_is_found() {
+        for name in HOSTS {
+            assert_eq!(hosts(|asked| asked == name), Some(name));
+        }
+        assert_eq!(hosts(|_| true), Some("HYDRA_HOST_FILE"));
+        assert_eq!(hosts(|_| false), None);
+    }
 }

@@ -96,6 +96,12 @@ mod tests {
     }
 
     #[test]
+    fn a_launch_has_its_launchers_name() {
+        let launches = [Launch::Mpiexec { port: 1 }, Launch::Prte, Launch::Orted];
+        assert_eq!(launches.map(Launch::name), ["mpiexec", "prte", "orted"]);
+    }
+
+    #[test]
     fn what_users_run_is_not() {
         for line in [
             "mpiexec",

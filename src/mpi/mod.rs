@@ -281,7 +281,10 @@ mod tests {
             "ch4:ucx",
             "--with-libfabric --with-ucx=/usr"
         ));
+        assert!(cannot("4.2.9", "ch4:other", "--with-device=ch4:ucx"));
+        assert!(!cannot("4.3", "ch4:ucx", ""));
         assert!(!cannot("4.3.2", "ch4:ucx", ""));
+        assert!(!cannot("4.3.2", "ch4:ofi", "--with-pmixes"));
         assert!(!cannot(
             "4.2.3",
             "ch4:ofi",
@@ -289,6 +292,58 @@ mod tests {
         ));
         assert!(cannot("4.3.2", "ch4:ofi", "'--with-pmix=/usr/lib/pmix'"));
         assert!(cannot("4.2.1", "ch4:ofi", "--prefix=/usr --with-pmix"));
+    }
+
+    #[test]
+    fn kin_of_mpich_use_a_pmi_manager_and_others_any() {
+        use Family::*;
+        for (family, kin) in [
+            (Mpich, true),
+            (Intel, true),
+            (Mvapich, true),
+            (OpenMpi, false),
+            (Unknown, false),
+        ] {
+            assert_eq!(family.is_mpich_kin(), kin, "{family:?}");
+            assert!(family.uses_manager("PMI_RANK"), "{family:?}");
+            assert_eq!(family.uses_manager("PMIX_RANK"), !kin, "{family:?}");
+        }
+    }
+
+    #[test]
+    fn an_mpi_library_is_known_by_its_files_name() {
+        for name in [
+            "libmpi.so",
+            "libmpi.so.12",
+            "libmpich.so.12",
+            "libmpi.12.dylib",
+            "libmpi_abi.so.0",
+            "libmpi_gnu.so.12",
+            "libmpi-d26c8c51.so.12",
+        ] {
+            assert!(is_libmpi(name.as_bytes()), "{name}");
+        }
+        for name in [
+            "",
+            "libmpicxx.so.12",
+            "libmpifort.so.12",
+            "libmpi.12.txt",
+            "libmpi",
+            "libmpidylib",
+            "libopen-rte.so",
+            "mpi.so",
+        ] {
+            assert!(!is_libmpi(name.as_bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_its_numbers() {
+        let version = |text: &str| Mpi::from_version_text(text.as_bytes()).version;
+        assert_eq!(version("MPICH Version: 4.3.2"), [4, 3, 2]);
+        assert_eq!(version("MPICH Version: 5.0.0b1"), [5, 0]);
+        assert_eq!(version("MPICH Version:"), []);
+        check("MPICH 4", Family::Mpich, "MPICH of an unknown version");
     }
 
     #[test]

