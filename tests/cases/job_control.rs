@@ -220,7 +220,10 @@ fn who_should(mpi: Mpi, event: Event, run: Run) -> &'static str {
             ThirdCtrlC => "application",
             CtrlZ if apart => "application (stopped), launcher, child",
             CtrlZ => "application (stopped), launcher, child (stopped)",
-            ChildCrashes | ChildAborts if mpi.name == OPEN_MPI_4.name => "application, launcher",
+            // Version 5 in a session has its fault tolerance.
+            ChildCrashes | ChildAborts if session || mpi.name == OPEN_MPI_4.name => {
+                "application, launcher"
+            }
             _ => NOBODY,
         };
     }

@@ -116,7 +116,7 @@ impl Mpi {
     }
 
     /// What is set for it beside PATH: what lets root run it, and what a user has set who does without the library.
-    pub(super) fn settings(&self, command: &mut Command, _library: bool, own: &Path) {
+    pub(super) fn settings(&self, command: &mut Command, library: bool, own: &Path) {
         let program = Path::new(command.get_program()).file_name();
         let of_pip = program.is_some_and(|name| name == "python" || name == "ipython");
         if self.name.starts_with("impi") && !of_pip {
@@ -132,11 +132,12 @@ impl Mpi {
         // Tests run beside each other, as a user's applications seldom do: where one prte ends, it removes the directory
         // in which another one begins ("listener-thread-start").
         command.env("TMPDIR", own);
-        // Version 4 from a wheel is not where it was built for, and counts the machine's cores. Without these its
-        // MPI_Init ends the application, and a second spawn is an error. For the library that is a remedy's part.
-        if self.name.starts_with("openmpi-4") {
-            command.env("OPAL_PREFIX", self.prefix()); // until the remedy "prefix" is there, with the library too
-            command.env("OMPI_MCA_rmaps_base_oversubscribe", "1"); // until the remedy "slots" is there, the same
+        // Version 4 from a wheel is not where it was built for, and counts the machine's cores: its MPI_Init ends the
+        // application, and a second spawn is an error. With the library two remedies see to that. Without it the tests are
+        // about something else.
+        if self.name.starts_with("openmpi-4") && !library {
+            command.env("OPAL_PREFIX", self.prefix());
+            command.env("OMPI_MCA_rmaps_base_oversubscribe", "1");
         }
     }
 

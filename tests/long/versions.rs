@@ -122,13 +122,6 @@ fn end(report: &Report) -> String {
     }
 }
 
-/// Where the library does not make all well, and README says so.
-fn is_known(mpi: Mpi, story: Story, came: &str) -> bool {
-    let _ = came;
-    // Until a session under Open MPI 5 survives its child's crash.
-    mpi.name.starts_with("openmpi-5") && story == Crash
-}
-
 #[test]
 #[ignore = "make test-versions runs it"]
 fn each_version_that_can_be_had_is_cured() {
@@ -147,7 +140,7 @@ fn each_version_that_can_be_had_is_cured() {
         rows.entry(row.expect("it is one of them"))
             .or_default()
             .push(came.clone());
-        if *library && came != WELL && !is_known(*mpi, *story, came) {
+        if *library && came != WELL {
             wrong.push(format!("{} {story:?}: {came}", mpi.name));
         }
     }
