@@ -231,8 +231,6 @@ fn check_agrees_where_the_environment_is_wrong() {
     }
     let hang = Case::new(MPICH_4_0_3, "SPAWNFIX_GUARD=off").env("SPAWNFIX_GUARD", "off");
     cases.push(hang.hangs());
-    let unset = "env -u OPAL_PREFIX -u OMPI_MCA_rmaps_base_oversubscribe";
-    cases.push(Case::new(OPEN_MPI_4, "as pip leaves it").front(unset));
     if is_root() {
         let refuses = "env -u OMPI_ALLOW_RUN_AS_ROOT -u PRTE_ALLOW_RUN_AS_ROOT";
         for mpi in [OPEN_MPI_4, OPEN_MPI] {
@@ -258,6 +256,50 @@ fn check_agrees_where_the_environment_is_wrong() {
         cases.push(case);
     }
     agree("environments", cases);
+}
+
+/// Where an MPI needs what it does not find by itself (mpi/remedies.rs), with the remedies and without.
+#[test]
+fn check_agrees_where_a_remedy_is_needed() {
+    let mut cases = Vec::new();
+    for off in [false, true] {
+        let case = |mpi, name: &str| {
+            let case = Case::new(
+                mpi,
+                &format!("{name}{}", if off { ", no remedies" } else { "" }),
+            );
+            match off {
+                true => case.env("SPAWNFIX_REMEDIES", "off").hangs(),
+                false => case,
+            }
+        };
+        let unset = "env -u OPAL_PREFIX -u OMPI_MCA_rmaps_base_oversubscribe";
+        cases.push(case(OPEN_MPI_4, "as pip leaves it").front(unset));
+        cases.push(case(OPEN_MPI, "python by its path").env("PATH", PATH));
+        for mpi in [MPICH_4_2_3, INTEL_MPI] {
+            let job = case(mpi, "Slurm's variables without srun").env("SLURM_JOB_ID", "7");
+            let nodes = job
+                .env("SLURM_NODELIST", "localhost")
+                .env("SLURM_NNODES", "1");
+            cases.push(nodes.env("SLURM_TASKS_PER_NODE", "1"));
+        }
+        for mpi in [MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI] {
+            let inherited = case(mpi, "PMI variables of another process").env("PMI_FD", "99");
+            cases.push(inherited.env("PMI_RANK", "0").env("PMI_SIZE", "1"));
+        }
+        if is_root() {
+            for mpi in [MPICH_5_0_2, OPEN_MPI_4, OPEN_MPI] {
+                let mut case = case(mpi, "only the loopback").front("unshare --net sh -c");
+                case.front.push("ip link set lo up; exec \"$@\"".into());
+                case.front.push("sh".into());
+                cases.push(case);
+            }
+        }
+        let mut step = case(OPEN_MPI_4, "in a step of Slurm's");
+        step.slurm = Some(How::Step);
+        cases.push(step);
+    }
+    agree("remedies", cases);
 }
 
 #[test]
