@@ -30,16 +30,16 @@ test: build ## fetch the MPI libraries into target/mpi (once), then run every te
 	scripts/fetch/preloads || [ $$? = 3 ]
 	$(CARGO) test --locked $(TESTFLAGS)
 
-# Root's, as it makes hosts of namespaces: tests/cluster/three-hosts. It says what it lacks.
-test-cluster: build ## the same on three hosts, by ssh and by Slurm: namespaces of this one; root's; two minutes
+# It needs root to make hosts of namespaces: tests/cluster/three-hosts. It says what is missing.
+test-cluster: build ## test on three hosts, by ssh and by Slurm, made of namespaces of this one; needs root; two minutes
 	scripts/fetch/mpi mpich-4.0.3 mpich-4.1.3 mpich-4.2.3 mpich-4.3.2 mpich-5.0.2
 	$(CARGO) test --locked --test long cluster:: -- --ignored
 
-test-faults: build ## system calls of child, agent and bridge fail in turn, by strace; mpiexec, agent and bridge are killed at every step
+test-faults: build ## make each system call of child, agent and bridge fail, by strace; kill mpiexec, agent and bridge at each step
 	scripts/fetch/mpi mpich-4.1.3 mpich-4.2.3 mpich-5.0.2 impi-2021.13.1
 	$(CARGO) test --locked --test long -- syscall_faults:: kill_injection:: --ignored --test-threads 1
 
-soak: build ## a thousand spawns, hundreds of programs, while someone types; half an hour
+soak: build ## a thousand spawns and hundreds of applications, while someone types; half an hour
 	scripts/fetch/mpi mpich-4.2.3 mpich-5.0.2
 	$(CARGO) test --locked --test long soak:: -- --ignored --test-threads 1
 
@@ -47,7 +47,7 @@ test-versions: build ## every version of MPICH, Intel MPI and Open MPI that PyPI
 	scripts/fetch/mpi --versions
 	$(CARGO) test --locked --test long versions:: -- --ignored
 
-test-wheel: build ## the wheel and the tarball, on Debian 11 and 13: needs root, and debootstrap
+test-wheel: build ## test wheel, tarball and Debian package on Debian 11 and 13; needs root and debootstrap
 	scripts/fetch/debian --pip
 	scripts/package/package --wheel --tarball --deb $(HOST)
 	$(CARGO) test --locked --test long wheel:: -- --ignored
@@ -68,7 +68,7 @@ check-macos: ## cross-compile for macOS, and check the files by the rules of its
 	$(CARGO) test --locked --test long macos:: -- --ignored
 
 # TMPDIR: that Debian sees this machine's /tmp and no other temporary directory.
-test-aarch64: ## cross-compile for arm64, and test that under emulation, in a Debian of its own
+test-aarch64: ## cross-compile for arm64 and test that under emulation, in a Debian of its own; needs root
 	scripts/fetch/aarch64
 	scripts/package/cross aarch64-unknown-linux-gnu
 	env -u TMPDIR $(CARGO) test --locked --test long aarch64:: -- --ignored

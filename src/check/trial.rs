@@ -181,7 +181,7 @@ impl Remedy {
     }
 }
 
-/// What to try, one after the other; all settings together come last but for other MPI libraries.
+/// What to try, one after the other: single settings, then all of them together, then other MPI libraries.
 pub fn remedies(family: Family, libmpi: &Path) -> Vec<Remedy> {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let mut all: Vec<&str> = Vec::new();
