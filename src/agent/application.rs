@@ -22,6 +22,8 @@ pub struct Application {
     end: Option<OwnedFd>,
     /// Whether it led its process session when the agent started.
     pub leads_session: bool,
+    /// Its controlling terminal.
+    terminal: Option<PathBuf>,
 }
 
 impl Application {
@@ -39,6 +41,7 @@ impl Application {
             interactive: false,
             end,
             leads_session,
+            terminal: procs::terminal(pid),
         };
         // Another process may have got this pid by now. But this process's parent is the application or nobody.
         (rustix::process::getppid() == Some(pid)).then_some(application)
@@ -56,6 +59,23 @@ impl Application {
     /// Readable when it has ended. `None`: ask [`Application::is_gone`] from time to time.
     pub fn end(&self) -> Option<BorrowedFd<'_>> {
         self.end.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether its terminal was closed: then the terminal's device is gone, and its open files are hung up. After the end of
+    /// the process that leads the terminal's session, both are there.
+    pub fn terminal_is_gone(&self) -> bool {
+        // SAFETY: fd 1 and 2 stay open as long as this process runs; Rust's runtime has opened them if they were closed.
+        let fds = [1, 2].map(|fd| unsafe { BorrowedFd::borrow_raw(fd) });
+        let mut polled = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::empty()));
+        let is_hung_up = poll(&mut polled, Some(&Timespec::default())).is_ok()
+            && polled
+                .iter()
+                .any(|fd| fd.revents().contains(PollFlags::HUP));
+        is_hung_up
+            || self
+                .terminal
+                .as_ref()
+                .is_some_and(|terminal| !terminal.exists())
     }
 
     /// The page on which its library says which spawns are running. `None`: the library has none, or there is no /proc.

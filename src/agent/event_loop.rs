@@ -135,13 +135,17 @@ impl Agent {
         let interactive = self.app.process.interactive;
         for signal in self.signals.take() {
             match signal {
-                Signal::TERM => self.jobs.terminate(),
-                // An application that leads its terminal's session and ends well: the kernel sends SIGHUP then, too.
-                Signal::HUP if self.app.finalized && self.app.process.leads_session => {}
+                Signal::TERM => self.jobs.end(),
+                // When an application that leads its terminal's session ends well, the kernel sends SIGHUP, too.
+                Signal::HUP
+                    if self.app.finalized
+                        && self.app.process.leads_session
+                        && !self.app.process.terminal_is_gone() => {}
                 Signal::HUP if interactive => {
-                    self.jobs.terminate();
+                    self.jobs.end();
                     self.hung_up.get_or_insert_with(Instant::now);
                 }
+                Signal::INT if interactive => self.jobs.interrupt(&mut self.app),
                 _ if interactive => {}
                 Signal::TSTP => {
                     self.jobs.signal(Signal::TSTP);
@@ -213,7 +217,7 @@ impl Agent {
             self.jobs.detach_all();
         } else {
             log::info!("the application has ended without MPI_Finalize; ending its jobs");
-            self.jobs.terminate();
+            self.jobs.end();
         }
     }
 }

@@ -13,8 +13,10 @@ use rustix::process::{Pid, Signal};
 
 use super::job_state::{Event, State};
 use super::launcher::{Attempts, Launched};
-use super::listener::{Hello, Listener};
+use super::listener::{Endpoint, Hello, Listener};
 use super::read;
+use crate::mpi::whose::family_of;
+use crate::mpi::{Family, hosts};
 use crate::pmi::decoder::Decoder;
 use crate::pmi::message::Message;
 use crate::procs::{self, Process};
@@ -64,12 +66,19 @@ enum Link {
     Closed,
 }
 
+/// Whether this is a child, or a process of one: hydra's proxies and Intel's start children of a spawn with this variable.
+pub fn is_child(process: &Process) -> bool {
+    procs::has_variable(process.pid, b"PMI_SPAWNED=1")
+}
+
 /// A job.
 pub struct Job {
     pub task: Task,
     pub launcher: PathBuf,
     /// The launcher's process, which leads a process group.
     pub pid: Pid,
+    /// The variable that the job's processes inherit: it marks those that the tree of processes does not show.
+    mark: String,
     /// The launchers to try if this one does not serve.
     others: Option<Attempts>,
     pub state: State,
@@ -104,6 +113,7 @@ impl Job {
     pub fn new(task: Task, launched: Launched) -> Job {
         Job {
             task,
+            mark: format!("{}={}", Endpoint::VARIABLE, launched.listener.endpoint()),
             launcher: launched.file,
             pid: launched.pid,
             others: Some(launched.others),
@@ -163,20 +173,59 @@ impl Job {
         (task, others)
     }
 
-    /// Whether only the launcher's own processes and the bridge are left of it.
-    pub fn has_no_children(&self, all: &HashMap<Pid, Process>) -> bool {
+    /// Its processes on this host, without the launcher's own and the bridge: the descendants of the launcher, or, where
+    /// there are none, whatever has inherited the job's mark. `None`: that can't be known.
+    pub fn children(&self, all: &HashMap<Pid, Process>) -> Option<Vec<Process>> {
         let Link::Bridge {
             pid: Some(bridge), ..
         } = self.link
         else {
-            return false;
+            return None;
         };
-        let mut chain: Vec<_> = procs::ancestors(all, bridge).collect();
-        chain.push(bridge);
-        let own = |process: &Process| chain.contains(&process.pid);
-        self.expected.is_empty()
-            && chain.contains(&self.pid)
-            && procs::descendants(all, self.pid).iter().all(own)
+        let own = self.own_processes(all, bridge);
+        if !self.expected.is_empty() || !own.contains(&self.pid) {
+            return None;
+        }
+        let mut children = procs::descendants(all, self.pid);
+        children.retain(|process| !own.contains(&process.pid));
+        if children.is_empty() {
+            children = self.marked(all);
+            children.retain(|process| !own.contains(&process.pid));
+        }
+        Some(children)
+    }
+
+    /// The bridge and its ancestors.
+    fn own_processes(&self, all: &HashMap<Pid, Process>, bridge: Pid) -> Vec<Pid> {
+        let ancestors = procs::ancestors(all, bridge);
+        std::iter::once(bridge).chain(ancestors).collect()
+    }
+
+    /// The processes that have inherited the job's mark.
+    fn marked(&self, all: &HashMap<Pid, Process>) -> Vec<Process> {
+        let user = rustix::process::geteuid().as_raw();
+        let own = all.values().filter(|process| process.user == user);
+        own.filter(|process| procs::has_variable(process.pid, self.mark.as_bytes()))
+            .copied()
+            .collect()
+    }
+
+    /// Whether only the launcher's own processes and the bridge are left of it.
+    pub fn has_no_children(&self, all: &HashMap<Pid, Process>) -> bool {
+        self.children(all)
+            .is_some_and(|children| children.is_empty())
+    }
+
+    /// Whether its launcher is a hydra that runs though it has started no proxy, as one whose srun is missing does. Of a
+    /// script that can't be known.
+    pub fn has_started_nothing(&self) -> bool {
+        let all = procs::all();
+        let is_own = |process: &Process| process.pid == self.pid;
+        procs::descendants(&all, self.pid).is_empty()
+            && self.marked(&all).iter().all(is_own)
+            && procs::executable(self.pid)
+                .and_then(|file| family_of(&file))
+                .is_some_and(Family::is_mpich_kin)
     }
 
     /// Detaches it if it has had no children for a while: nothing more will come of it. Just after their end mpiexec may
@@ -213,6 +262,37 @@ impl Job {
                 _ => self.end_launcher(),
             }
         }
+    }
+
+    /// Ends it. Without children it ends by itself when the bridge has finalized, and mpiexec reports no crash.
+    pub fn end(&mut self, all: &HashMap<Pid, Process>) {
+        match self.has_no_children(all) {
+            true => self.detach(),
+            false => self.terminate(),
+        }
+    }
+
+    /// Ends a job that hangs, without a word of the launcher's about it: what is on this host of the launcher is killed at
+    /// once, and the children are asked to end.
+    pub fn give_up(&mut self) {
+        if hosts::told_of_hosts().is_some() {
+            return self.terminate();
+        }
+        let all = procs::descendants(&procs::all(), self.pid);
+        let (children, own): (Vec<_>, Vec<_>) = all.into_iter().partition(is_child);
+        if self.step(Event::Terminate) {
+            self.signal(Signal::KILL);
+            own.iter().for_each(Process::kill);
+            for child in &children {
+                let _ = child.signal(Signal::TERM);
+            }
+            self.stragglers = children;
+        }
+    }
+
+    /// Whether a process that it had when it was told to end still runs.
+    pub fn has_stragglers(&self) -> bool {
+        self.state == State::Terminating && self.stragglers.iter().any(Process::runs)
     }
 
     /// Asks the launcher to end the job.

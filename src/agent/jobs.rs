@@ -10,6 +10,7 @@ use super::job::{Job, Received, ReplyTo, Task};
 use super::job_state::State;
 use super::launcher::{Attempts, Launchers};
 use super::lost_children::PendingConnect;
+use super::waiting::Waiting;
 use crate::mpi::mpiexec::LaunchError;
 use crate::pmi::message::{Message, Request};
 use crate::procs;
@@ -41,6 +42,8 @@ pub struct Jobs {
     /// Which spawns the application is in, once its library says so.
     pub(super) page: Option<&'static SpawnPage>,
     pub(super) connecting: Option<PendingConnect>,
+    /// How long the application has waited for a spawn.
+    pub(super) waiting: Option<Waiting>,
     /// Names that the application published, for later jobs.
     pub(super) published: Vec<Message>,
 }
@@ -54,6 +57,7 @@ impl Jobs {
             pending: None,
             page: None,
             connecting: None,
+            waiting: None,
             published: Vec::new(),
         }
     }
@@ -216,8 +220,39 @@ impl Jobs {
     }
 
     /// Ends all jobs.
-    pub fn terminate(&mut self) {
-        self.all.iter_mut().for_each(Job::terminate);
+    pub fn end(&mut self) {
+        self.pending = None;
+        let all = procs::all();
+        self.all.iter_mut().for_each(|job| job.end(&all));
+    }
+
+    /// Ctrl-C in an interactive session: gives up the spawn that has not returned yet, if there is one.
+    pub fn interrupt(&mut self, app: &mut App) {
+        self.drop_returned();
+        let connecting = self.connecting.as_mut();
+        let number = match (&self.pending, connecting) {
+            (Some(pending), _) => pending.job,
+            (None, Some(connecting)) => connecting.give_up(),
+            (None, None) => return,
+        };
+        if let Some(at) = self.position(number) {
+            let job = &mut self.all[at];
+            let why = match self.pending.is_some() {
+                true => "its launcher has not answered",
+                false => "its children have not connected",
+            };
+            log::warn!(
+                "{}: given up after Ctrl-C, as {why}; the spawn fails",
+                job.task
+            );
+            job.give_up();
+        }
+        self.fail_request(number, "interrupted", app);
+    }
+
+    /// Forgets a spawn that has returned.
+    pub(super) fn drop_returned(&mut self) {
+        self.connecting.take_if(|connecting| connecting.is_over());
     }
 
     /// Sends all jobs a signal.

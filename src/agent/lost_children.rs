@@ -47,6 +47,8 @@ pub struct PendingConnect {
     looked: Instant,
     /// Since when no child was seen.
     nobody: Option<Instant>,
+    /// The user has given the spawn up.
+    given_up: bool,
 }
 
 impl PendingConnect {
@@ -61,6 +63,7 @@ impl PendingConnect {
             launcher: job.launcher.clone(),
             looked: Instant::now(),
             nobody: None,
+            given_up: false,
         })
     }
 
@@ -69,13 +72,32 @@ impl PendingConnect {
         self.page.only_call() != Some(self.call)
     }
 
+    /// The job that has answered.
+    pub fn job(&self) -> usize {
+        self.job
+    }
+
+    /// How many children were spawned.
+    pub fn children(&self) -> usize {
+        self.request.total_processes()
+    }
+
+    /// The user gives the spawn up: its job, which has to end.
+    pub fn give_up(&mut self) -> usize {
+        self.given_up = true;
+        self.job
+    }
+
     /// Looks whether the children have ended. Children of another spawn in the same job hide that.
     pub fn children_are_lost(&mut self, jobs: &[Job], application: &Application) -> bool {
+        let job = jobs.iter().find(|job| job.task.number == self.job);
+        if self.given_up {
+            return job.is_none();
+        }
         if self.looked.elapsed() < LOOK_EVERY {
             return false;
         }
         self.looked = Instant::now();
-        let job = jobs.iter().find(|job| job.task.number == self.job);
         let has_children = job.is_some_and(|job| !job.has_no_children(&procs::all()));
         if has_children || procs::is_stopped(application.pid) {
             self.nobody = None;
@@ -95,7 +117,9 @@ impl PendingConnect {
             );
             return None;
         };
-        log::error!("{name}: the children ended before they connected; the spawn fails");
+        if !self.given_up {
+            log::error!("{name}: the children ended before they connected; the spawn fails");
+        }
         self.page.fail(self.call);
         let request = placeholder::request(&self.request, &own, &libmpi);
         let task = Task {

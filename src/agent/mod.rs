@@ -62,6 +62,7 @@ mod lost_children;
 pub mod placeholder;
 mod signals;
 mod supervision;
+mod waiting;
 
 /// Runs the agent with the arguments behind `--agent`.
 pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {

@@ -16,6 +16,11 @@ use crate::shared::logging::escape;
 /// How long a job may take to end before it is killed. All in all it may take 2 s.
 pub const GRACE: Duration = Duration::from_millis(1200);
 
+/// How long a launcher may run before it has started anything, and how long it is then watched. Hydra may wait for a name
+/// server first.
+const START_TIME: Duration = Duration::from_secs(10);
+const WATCH_TIME: Duration = Duration::from_secs(20);
+
 impl Jobs {
     /// Detaches a session's jobs whose children have all ended, at each spawn and a moment later: there may be a
     /// thousand.
@@ -44,11 +49,13 @@ impl Jobs {
     /// Whether something has to be looked at from time to time.
     pub fn need_ticks(&self) -> bool {
         self.connecting.is_some()
+            || self.pending.is_some()
             || self.all.iter().any(|job| {
-                matches!(job.state, State::Starting | State::Terminating)
-                    || job.status.is_some()
+                matches!(
+                    job.state,
+                    State::Starting | State::Detaching | State::Terminating
+                ) || job.status.is_some()
                     || job.seems_idle()
-                    || job.state == State::Broken && self.pending.is_some()
             })
     }
 
@@ -56,6 +63,7 @@ impl Jobs {
     /// do not end.
     pub fn tick(&mut self, app: &mut App) {
         self.look_for_lost_children(app);
+        self.say_what_is_awaited(app);
         if (self.all.iter()).any(|job| job.seems_idle() && job.has_been_idle()) {
             self.detach_idle(None);
         }
@@ -68,10 +76,11 @@ impl Jobs {
     }
 
     fn look_for_lost_children(&mut self, app: &mut App) {
+        self.drop_returned();
         let Some(connecting) = self.connecting.as_mut() else {
             return;
         };
-        if app.gone || connecting.is_over() {
+        if app.gone {
             self.connecting = None;
         } else if connecting.children_are_lost(&self.all, &app.process) {
             let number = self.next_number();
@@ -88,6 +97,17 @@ impl Jobs {
         if job.is_for(State::Terminating, GRACE) {
             job.kill();
         }
+        // The application is gone without MPI_Finalize, and its bridge with it.
+        let left = [State::Detaching, State::Detached];
+        if app.gone && !app.finalized && left.iter().any(|&state| job.is_for(state, GRACE)) {
+            job.terminate();
+        }
+        let watched =
+            job.is_for(State::Starting, START_TIME) && !job.is_for(State::Starting, WATCH_TIME);
+        if watched && job.status.is_none() && job.has_started_nothing() {
+            self.launcher_failed(at, LaunchError::StartedNothing, app);
+            return;
+        }
         let asked = (self.pending.as_ref()).is_some_and(|asked| asked.job == job.task.number);
         if asked && job.is_for(State::Broken, GRACE) {
             log::error!(
@@ -99,6 +119,9 @@ impl Jobs {
         let Some(status) = job.status else {
             return;
         };
+        if job.has_stragglers() && !job.is_for(State::Terminating, 2 * GRACE) {
+            return;
+        }
         if job.has_survivors() {
             if job.state == State::Starting && !job.in_background {
                 job.in_background = true;
@@ -133,8 +156,15 @@ impl Jobs {
         if crashed && task.placeholder {
             log::error!("{task} ended: {status}; the application may wait without end");
         } else if crashed && app.process.interactive {
+            let pid = app.process.pid;
+            let wait = match procs::is_busy(pid) {
+                true => format!(
+                    "; a call that waits for its children may wait without end: 'kill {pid}' ends this session"
+                ),
+                false => String::new(),
+            };
             log::warn!(
-                "{task} is gone: mpiexec ended with {status}; this session goes on, and can spawn again"
+                "{task} is gone: mpiexec ended with {status}; this session goes on, and can spawn again{wait}"
             );
         } else if crashed {
             app.process.kill_group();

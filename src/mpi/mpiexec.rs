@@ -73,6 +73,8 @@ pub enum LaunchError {
     Exited(i32),
     /// It was ended by this signal.
     Killed(i32),
+    /// It runs, and has started nothing.
+    StartedNothing,
     /// It started the bridge without PMI-1.
     NoManager,
     /// There were no descriptors, no memory or the like, for this errno.
@@ -117,6 +119,7 @@ impl fmt::Display for LaunchError {
             LaunchError::Killed(signal) => {
                 write!(f, "was killed by signal {signal} before it answered")
             }
+            LaunchError::StartedNothing => f.write_str("runs, but has started nothing"),
             LaunchError::NoManager => f.write_str("is no process manager that speaks PMI-1"),
             LaunchError::Resources(errno) => {
                 write!(

@@ -95,6 +95,14 @@ impl Message {
         Message(text)
     }
 
+    /// How many processes this spawn asks for, in all of its blocks.
+    pub fn total_processes(&self) -> usize {
+        let lines = self.0.split(|&byte| byte == b'\n');
+        let numbers = lines.filter_map(|line| line.strip_prefix(b"nprocs="));
+        let numbers = numbers.filter_map(|number| std::str::from_utf8(number).ok()?.parse().ok());
+        numbers.fold(0, usize::saturating_add)
+    }
+
     /// Whether it reports a failure: an `rc` other than 0 (PMIU_cmd_get_response).
     pub fn is_failure(&self) -> bool {
         self.number::<i64>("rc").is_some_and(|rc| rc != 0)

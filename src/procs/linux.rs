@@ -95,18 +95,52 @@ pub fn directory(pid: Pid) -> Option<PathBuf> {
 
 /// A file that it has open, by its link in /proc: for a file without another name.
 pub fn open_file(pid: Pid, link: &[u8]) -> Option<fs::File> {
-    let all = fs::read_dir(proc(pid, "fd")).ok()?.flatten();
-    let mut paths = all.map(|entry| entry.path());
-    let is_it =
-        |path: &PathBuf| fs::read_link(path).is_ok_and(|to| to.as_os_str().as_bytes() == link);
-    let path = paths.find(is_it)?;
+    let path = find_open(pid, link)?;
     fs::File::options().read(true).write(true).open(path).ok()
 }
 
 /// Whether it is stopped, by Ctrl-Z or a debugger.
 pub fn is_stopped(pid: Pid) -> bool {
-    let stat = procfs::process::Process::new(pid.as_raw_pid()).and_then(|it| it.stat());
-    stat.is_ok_and(|stat| ['T', 't'].contains(&stat.state))
+    stat(pid).is_some_and(|stat| ['T', 't'].contains(&stat.state))
+}
+
+/// Whether its main thread computes, or polls without a pause as MPICH does while it waits.
+pub fn is_busy(pid: Pid) -> bool {
+    stat(pid).is_some_and(|stat| stat.state == 'R')
+}
+
+/// Its controlling terminal, if that is a pseudo-terminal: majors 136 to 143 (Documentation/admin-guide/devices.txt in
+/// Linux).
+pub fn terminal(pid: Pid) -> Option<PathBuf> {
+    let (major, minor) = stat(pid)?.tty_nr();
+    let number = (136..144)
+        .contains(&major)
+        .then(|| (major - 136) * 256 + minor)?;
+    Some(Path::new("/dev/pts").join(number.to_string()))
+}
+
+fn stat(pid: Pid) -> Option<procfs::process::Stat> {
+    let process = procfs::process::Process::new(pid.as_raw_pid()).ok()?;
+    process.stat().ok()
+}
+
+/// Whether it was started with this variable, `NAME=value`, in its environment.
+pub fn has_variable(pid: Pid, variable: &[u8]) -> bool {
+    let environment = fs::read(proc(pid, "environ")).unwrap_or_default();
+    environment
+        .split(|&byte| byte == 0)
+        .any(|word| word == variable)
+}
+
+/// Whether it has a file open whose link in /proc is this.
+pub fn has_open(pid: Pid, link: &[u8]) -> bool {
+    find_open(pid, link).is_some()
+}
+
+fn find_open(pid: Pid, link: &[u8]) -> Option<PathBuf> {
+    let all = fs::read_dir(proc(pid, "fd")).ok()?.flatten();
+    let mut paths = all.map(|entry| entry.path());
+    paths.find(|path| fs::read_link(path).is_ok_and(|to| to.as_os_str().as_bytes() == link))
 }
 
 /// The files that it has mapped.

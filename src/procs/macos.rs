@@ -186,6 +186,26 @@ pub mod system {
         false
     }
 
+    /// Not known here.
+    pub fn is_busy(_: Pid) -> bool {
+        false
+    }
+
+    /// Not known here.
+    pub fn terminal(_: Pid) -> Option<PathBuf> {
+        None
+    }
+
+    /// Not known here.
+    pub fn has_variable(_: Pid, _: &[u8]) -> bool {
+        false
+    }
+
+    /// Not known here.
+    pub fn has_open(_: Pid, _: &[u8]) -> bool {
+        false
+    }
+
     /// Its command line.
     pub fn arguments(pid: Pid) -> Vec<OsString> {
         /// sys/syslimits.h.

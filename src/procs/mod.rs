@@ -24,7 +24,8 @@ use linux as system;
 use macos::system;
 
 pub use system::{
-    arguments, directory, executable, files, is_stopped, look, open_file, sees_the_same_pids, stdin,
+    arguments, directory, executable, files, has_open, has_variable, is_busy, is_stopped, look,
+    open_file, sees_the_same_pids, stdin, terminal,
 };
 
 /// A process at one moment. A zombie is not in the table.
