@@ -15,8 +15,8 @@ use super::job_state::{Event, State};
 use super::launcher::{Attempts, Launched};
 use super::listener::{Endpoint, Hello, Listener};
 use super::read;
-use crate::mpi::whose::family_of;
-use crate::mpi::{Family, hosts};
+use crate::mpi::mpiexec::family_of;
+use crate::mpi::{Family, environment};
 use crate::pmi::decoder::Decoder;
 use crate::pmi::message::Message;
 use crate::procs::{self, Process};
@@ -275,7 +275,7 @@ impl Job {
     /// Ends a job that hangs, without a word of the launcher's about it: what is on this host of the launcher is killed at
     /// once, and the children are asked to end.
     pub fn give_up(&mut self) {
-        if hosts::told_of_hosts().is_some() {
+        if environment::hosts(|name| std::env::var_os(name).is_some()).is_some() {
             return self.terminate();
         }
         let all = procs::descendants(&procs::all(), self.pid);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::job::{Job, is_child};
 use super::jobs::{App, Jobs};
-use crate::mpi::mpiexec::is_libmpi;
+use crate::mpi::is_libmpi;
 use crate::procs::{self, Process};
 use crate::shared::logging::escape;
 
