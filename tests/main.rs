@@ -19,6 +19,7 @@ mod cases {
     mod lost_children;
     mod modules;
     mod mpi4py;
+    mod out;
     mod preloads;
     mod published_names;
     mod security;

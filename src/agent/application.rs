@@ -90,9 +90,20 @@ impl Application {
 
     /// The file of its MPI library.
     pub fn libmpi(&self) -> Option<PathBuf> {
+        self.library(is_libmpi)
+    }
+
+    /// The file of its libfabric, if it has one of its own: Intel's libmpi needs one that nothing but the application may
+    /// know (dlopen_impi_libfabric in mpi4py's _mpiabi.py).
+    pub fn libfabric(&self) -> Option<PathBuf> {
+        self.library(|name| name.starts_with(b"libfabric.so"))
+    }
+
+    /// The library that it has mapped, by its file's name.
+    fn library(&self, is_it: impl Fn(&[u8]) -> bool) -> Option<PathBuf> {
         let file = procs::files(self.pid)
             .into_iter()
-            .find(|file| is_libmpi(file.file_name().unwrap_or_default().as_bytes()))?;
+            .find(|file| is_it(file.file_name().unwrap_or_default().as_bytes()))?;
         let path = paths::without_deleted(file.as_os_str().as_bytes());
         Some(PathBuf::from(OsStr::from_bytes(path)))
     }

@@ -121,7 +121,12 @@ impl PendingConnect {
             log::error!("{name}: the children ended before they connected; the spawn fails");
         }
         self.page.fail(self.call);
-        let request = placeholder::request(&self.request, &own, &libmpi);
+        let request = placeholder::request(
+            &self.request,
+            &own,
+            &libmpi,
+            application.libfabric().as_deref(),
+        );
         let task = Task {
             number,
             purpose: "a placeholder for lost children".to_owned(),

@@ -11,26 +11,33 @@ use crate::output::eprint_prefixed;
 use crate::pmi::message::Message;
 use crate::shared::logging::escape;
 
-/// The option of this executable that makes it one: `spawnfix --placeholder LIBMPI`, started by MPI as a child.
+/// The option of this executable that makes it one: `spawnfix --placeholder LIBMPI [LIBFABRIC]`, started by MPI as a child.
 pub const OPTION: &[u8] = b"--placeholder";
 
 /// The request that starts a placeholder for the children of this spawn.
-pub fn request(spawn: &Message, own: &Path, libmpi: &Path) -> Message {
-    let arguments = [OPTION, libmpi.as_os_str().as_bytes()];
+pub fn request(spawn: &Message, own: &Path, libmpi: &Path, libfabric: Option<&Path>) -> Message {
+    let mut arguments = vec![OPTION, libmpi.as_os_str().as_bytes()];
+    arguments.extend(libfabric.map(|file| file.as_os_str().as_bytes()));
     spawn.with_command(own.as_os_str().as_bytes(), &arguments)
 }
 
 /// Before the name of the host that it says it runs on.
 pub const HOST: &str = "spawnfix: child on ";
 
-/// Connects with this MPI library, disconnects and ends; with a second word it says where it runs.
+/// Connects with this MPI library, disconnects and ends. A second word is the path of a libfabric to load before, or
+/// something else: then it says where it runs.
 pub fn main(words: &[OsString]) -> ExitCode {
-    let Some(libmpi) = words.first() else {
+    let Some((libmpi, more)) = words.split_first() else {
         return ExitCode::from(2);
     };
-    if words.len() > 1 {
-        let host = rustix::system::uname();
-        println!("{HOST}{}", host.nodename().to_string_lossy());
+    match more.first() {
+        // What libmpi then lacks, it says itself.
+        Some(file) if Path::new(file).is_absolute() => _ = Library::load(file),
+        Some(_) => {
+            let host = rustix::system::uname();
+            println!("{HOST}{}", host.nodename().to_string_lossy());
+        }
+        None => {}
     }
     match connect(libmpi) {
         Ok(()) => ExitCode::SUCCESS,
