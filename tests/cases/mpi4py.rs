@@ -79,7 +79,11 @@ fn all_pass_while_someone_types(mpi: Mpi) {
         return;
     }
     thread::scope(|scope| {
-        scope.spawn(|| check_all_pass(&own_tests(mpi, true)));
+        scope.spawn(|| {
+            let cured = own_tests(mpi, true);
+            check_all_pass(&cured);
+            cured.check_has_agent();
+        });
         scope.spawn(|| check_disease(&own_tests(mpi, false), mpi));
     });
 }

@@ -86,7 +86,9 @@ fn check_disease(mpi: Mpi, (typed, report): (Vec<String>, Report), answer: &str)
 fn someone_spawns_and_types_on(mpi: Mpi) {
     if mpi.is_here() {
         let program = || ipython::program(mpi);
-        check_lived(spawn_and_type_on(program().library(true)), "answered");
+        let cured = spawn_and_type_on(program().library(true));
+        cured.1.check_has_agent();
+        check_lived(cured, "answered");
         check_disease(mpi, spawn_and_type_on(program()), "answered");
     }
 }
@@ -105,7 +107,9 @@ tests! {
 fn someone_types_while_a_pool_starts(mpi: Mpi) {
     if mpi.is_here() {
         let program = || ipython::program(mpi);
-        check_lived(pool_and_type_on(program().library(true)), "answered 343");
+        let cured = pool_and_type_on(program().library(true));
+        cured.1.check_has_agent();
+        check_lived(cured, "answered 343");
         check_disease(mpi, pool_and_type_on(program()), "answered 343");
     }
 }

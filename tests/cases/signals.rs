@@ -91,6 +91,7 @@ fn story(mpi: Mpi, how: &[&str]) {
         check_weathered(&cured, how);
         cured.check_read_all();
         cured.check_no_warning();
+        cured.check_has_agent();
     }
     let bare = type_along(signals(mpi, how, "0"));
     if mpi.disease == Disease::Killed {

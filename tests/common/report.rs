@@ -146,6 +146,15 @@ impl Report {
         self.check(self.left.is_empty(), "nothing is left behind");
     }
 
+    /// An agent took mpiexec's place: where an MPI needs no cure of its input, this is what tells the library's part.
+    #[track_caller]
+    pub fn check_has_agent(&self) {
+        self.check(
+            self.log.contains("acting as mpiexec"),
+            "the agent serves it",
+        );
+    }
+
     /// The library says what it does, and warns of nothing.
     #[track_caller]
     pub fn check_no_warning(&self) {
