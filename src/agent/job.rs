@@ -91,7 +91,7 @@ pub struct Job {
     pub status: Option<ExitStatus>,
     /// The launcher has ended, and something of it goes on in the background.
     pub in_background: bool,
-    /// The processes that the job had when it was told to end.
+    /// The processes that the job had when it was asked to end.
     stragglers: Vec<Process>,
     /// Since when only the launcher and the bridge are left of it.
     idle: Option<Instant>,
@@ -272,8 +272,8 @@ impl Job {
         }
     }
 
-    /// Ends a job that hangs, without a word of the launcher's about it: what is on this host of the launcher is killed at
-    /// once, and the children are asked to end.
+    /// Ends a job that hangs, so that the launcher prints nothing about it: the launcher's processes on this host are killed
+    /// at once, and the children are asked to end.
     pub fn give_up(&mut self) {
         if environment::hosts(|name| std::env::var_os(name).is_some()).is_some() {
             return self.terminate();
@@ -290,7 +290,7 @@ impl Job {
         }
     }
 
-    /// Whether a process that it had when it was told to end still runs.
+    /// Whether one of the processes that it had when it was asked to end still runs.
     pub fn has_stragglers(&self) -> bool {
         self.state == State::Terminating && self.stragglers.iter().any(Process::runs)
     }

@@ -28,7 +28,7 @@ pub enum State {
     /// The bridge has left before it finalized: a process of the job has crashed, or the launcher was killed. The
     /// launcher is expected to end soon.
     Broken,
-    /// The job was told to end.
+    /// The job was asked to end.
     Terminating,
     /// The job has ended.
     Gone(End),

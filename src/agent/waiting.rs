@@ -1,4 +1,4 @@
-//! Somebody who waits for a spawn is told why.
+//! Says what a spawn waits for, to the person who waits.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::mpi::is_libmpi;
 use crate::procs::{self, Process};
 use crate::shared::logging::escape;
 
-/// After how long the application's user is told what the spawn waits for.
+/// After how long the agent says what the spawn waits for.
 const NOTICES: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
 
 /// A spawn, or another request, that has not returned.
@@ -83,8 +83,8 @@ fn awaited_children(job: &Job, total: usize) -> String {
     )
 }
 
-/// Whether this is a child that seems not to have called MPI_Init: it lacks an MPI library, or
-/// what MPICH and Intel MPI open in MPI_Init.
+/// Whether this child seems not to have called MPI_Init: it has no MPI library, or it lacks what MPICH and Intel MPI open
+/// in MPI_Init.
 fn is_late(process: &Process) -> bool {
     if !is_child(process) {
         return false;
