@@ -426,6 +426,10 @@ mod tests {
         );
         let open_mpis = failure(Some(("/bin/mpiexec", LaunchError::OpenMpis)));
         assert!(open_mpis.starts_with("/bin/mpiexec is Open MPI's, so MPI can launch nothing;"));
+        assert!(
+            open_mpis
+                .ends_with(": put the mpiexec of the application's own MPI on PATH; PATH is /x")
+        );
     }
 
     #[test]

@@ -127,6 +127,15 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_line_is_still_one() {
+        let mut decoder = Decoder::default();
+        decoder.push(&[b'x'; LONGEST_LINE]);
+        assert!(matches!(decoder.next(), Ok(None)));
+        decoder.push(b"\n");
+        assert!(matches!(decoder.next(), Ok(Some(_))));
+    }
+
+    #[test]
     fn a_message_that_never_ends_is_refused() {
         let mut decoder = Decoder::default();
         decoder.push(&vec![b'x'; LONGEST_LINE]);
