@@ -32,7 +32,7 @@ fn readelf(option: &str) -> String {
 // --- what it is ---
 
 #[test]
-fn it_shows_a_program_four_functions_and_no_more() {
+fn it_shows_a_program_its_hooks_and_nothing_else() {
     let symbols = output(
         Command::new("nm")
             .args(["-D", "--defined-only"])
@@ -48,6 +48,10 @@ fn it_shows_a_program_four_functions_and_no_more() {
         [
             "MPI_Comm_spawn",
             "MPI_Comm_spawn_multiple",
+            "MPI_Init",
+            "MPI_Init_thread",
+            "PMPI_Init",
+            "PMPI_Init_thread",
             "execv",
             "execvp"
         ]
@@ -81,7 +85,7 @@ fn little_is_done_to_load_it() {
         .filter(|line| line.contains("_GLOB_DAT"))
         .collect();
     assert!(
-        looked_up.len() <= 8,
+        looked_up.len() <= 12,
         "looked up at load:\n{}",
         looked_up.join("\n")
     );
