@@ -224,6 +224,20 @@ mod tests {
     }
 
     #[test]
+    fn a_request_is_known_by_its_command() {
+        for (command, request) in [
+            ("get_universe_size", Request::UniverseSize),
+            ("publish_name", Request::Publish),
+            ("unpublish_name", Request::Unpublish),
+            ("lookup_name", Request::Lookup),
+            ("no_such", Request::Other),
+        ] {
+            let message = Message::line(&format!("cmd={command}"));
+            assert_eq!(Request::of(&message), request);
+        }
+    }
+
+    #[test]
     fn a_reply_names_its_request() {
         let barrier = Message::line("cmd=barrier_in group=WORLD:17");
         let request = Request::of(&barrier);
