@@ -5,6 +5,7 @@
 mod common;
 
 mod cases {
+    mod anywhere;
     mod applications;
     mod call_guard;
     mod check;

@@ -81,9 +81,7 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
     let arguments = called.argv.iter().map(|word| word.as_bytes());
     let launch = Launch::recognise(called.file.as_bytes(), arguments);
-    if matches!(launch, Some(Launch::Mpiexec { .. })) {
-        close_inherited();
-    }
+    close_inherited(&passed_descriptors(&called.argv));
     let application = Pid::from_raw(called.application).and_then(Application::new);
     let (Some(launch), Some(mut application)) = (launch, application) else {
         log::debug!("the application is gone, or this is no launch");
@@ -211,13 +209,25 @@ fn become_launcher(called: &AgentArgs, environment: &Changes) -> ExitCode {
     ExitCode::from(127)
 }
 
-/// Closes the application's descriptors: a reader of one of its pipes would otherwise wait for this process to end.
-fn close_inherited() {
+/// Closes the application's descriptors, from 3 on, but these: a reader of one of its pipes would otherwise wait for this
+/// process to end, and its ports would stay taken.
+fn close_inherited(kept: &[i32]) {
+    let mut kept: Vec<i32> = kept.iter().copied().filter(|&fd| fd > 2).collect();
+    kept.sort_unstable();
     // Linux 5.9. Unlike reading a directory, this needs no descriptor.
     #[cfg(target_os = "linux")]
-    // SAFETY: close_range(2) takes three integers; this process has opened nothing yet that it keeps.
-    if unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_int::MAX, 0) } == 0 {
-        return;
+    {
+        let mut first = 3;
+        let mut closed = true;
+        for end in kept.iter().copied().chain([libc::c_int::MAX]) {
+            // SAFETY: close_range(2) takes three integers; this process has opened nothing yet that it keeps.
+            closed &= first >= end
+                || unsafe { libc::syscall(libc::SYS_close_range, first, end - 1, 0) } == 0;
+            first = end.saturating_add(1);
+        }
+        if closed {
+            return;
+        }
     }
     let directory = if cfg!(target_os = "linux") {
         "/proc/self/fd"
@@ -228,10 +238,24 @@ fn close_inherited() {
     let numbers: Vec<i32> = open
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
-    for fd in numbers.into_iter().filter(|&fd| fd > 2) {
+    for fd in numbers
+        .into_iter()
+        .filter(|fd| *fd > 2 && !kept.contains(fd))
+    {
         // SAFETY: this process has opened nothing yet that it keeps; the directory's own descriptor is closed already.
         unsafe { libc::close(fd) };
     }
+}
+
+/// The descriptors that Open MPI passes to its launcher: behind these options stands a number (start_dvm in
+/// ompi/dpm/dpm.c, fork_hnp in orte/mca/ess/singleton/ess_singleton_module.c).
+fn passed_descriptors(argv: &[OsString]) -> Vec<i32> {
+    const OPTIONS: [&str; 3] = ["--report-uri", "--keepalive", "--singleton-died-pipe"];
+    let pairs = argv.windows(2);
+    let passed = pairs.filter(|pair| OPTIONS.iter().any(|option| pair[0] == *option));
+    passed
+        .filter_map(|pair| pair[1].to_str()?.parse().ok())
+        .collect()
 }
 
 /// One read of a blocking stream, which a signal does not end. std repeats writes, and not reads.
