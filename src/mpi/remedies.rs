@@ -89,6 +89,15 @@ const TABLE: &[Row] = {
             why: "Open MPI 4 looks for orted where it was built, and was installed elsewhere",
         },
         Row {
+            targets: &[Orted],
+            variables: &["OMPI_MCA_plm_rsh_agent"],
+            change: Set(|facts| {
+                let has_none = !["ssh", "rsh"].iter().any(|name| facts.has_on_path(name));
+                has_none.then(|| "sh".into())
+            }),
+            why: "Open MPI 4 asks for a remote shell, which it does not use on one host, and there is none on PATH",
+        },
+        Row {
             targets: &[Init, Orted, Prte],
             variables: &[
                 "OMPI_MCA_btl_tcp_if_include",
@@ -318,11 +327,16 @@ mod tests {
             }
         }
         let slots = "OMPI_MCA_rmaps_base_oversubscribe";
+        let ssh = place(&["ssh"]);
+        let path = ("PATH", ssh.path().to_str().unwrap());
+        let orted =
+            |variables: &[(&str, &str)]| needed(Target::Orted, OPEN_MPI_4, variables, |_| ());
+        assert_eq!(orted(&[path]), [format!("{slots}=1")]);
+        assert!(orted(&[path, (slots, "0")]).is_empty());
         assert_eq!(
-            needed(Target::Orted, OPEN_MPI_4, &usual, |_| ()),
-            [format!("{slots}=1")]
+            orted(&[("PATH", "/no"), (slots, "0")]),
+            ["OMPI_MCA_plm_rsh_agent=sh"]
         );
-        assert!(needed(Target::Orted, OPEN_MPI_4, &[(slots, "0")], |_| ()).is_empty());
     }
 
     #[test]
