@@ -232,7 +232,7 @@ mod tests {
             ("lookup_name", Request::Lookup),
             ("no_such", Request::Other),
         ] {
-            let message = Message::line(&format!("cmd={command}"));
+            let message = Message::line(format!("cmd={command}"));
             assert_eq!(Request::of(&message), request);
         }
     }
