@@ -17,7 +17,7 @@ fn words(mpi: Mpi) {
     }
     let run = |library: bool, list: Option<&str>| {
         let python = Program::new(mpi.bin("python")).arg(app("words.py"));
-        let python = python.args(list).under(mpi).library(library);
+        let python = python.args(list).under(mpi).library(library).deadline(200);
         python.stdin(Stdin::Null).piped().run()
     };
     let cured = run(true, None);
