@@ -74,6 +74,7 @@ impl Jobs {
     /// Sends a request to the job that serves it, or starts a job for it.
     pub fn ask(&mut self, message: Message, app: &mut App) {
         let spawns = Request::of(&message) == Request::Spawn;
+        self.waiting = None;
         if spawns {
             self.connecting = None;
         }

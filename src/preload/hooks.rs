@@ -18,6 +18,7 @@ use crate::preload::child_arguments::{self, Arguments as Children, Replaced};
 use crate::preload::decision::{self, Facts, Guard};
 use crate::preload::env_changes::EnvChanges;
 use crate::preload::failed_spawn::{Call, ErrorPath};
+use crate::preload::first_spawn::FirstSpawn;
 use crate::preload::host_process::{self, Uncancelled};
 use crate::preload::init::Init;
 use crate::preload::real_fn::RealFn;
@@ -203,6 +204,7 @@ struct Spawn {
     changes: Option<EnvChanges>,
     guard: Option<CallGuard>,
     call: Option<Call>,
+    first: Option<FirstSpawn>,
     /// What carries the children's words, if PMI would change them.
     replaced: Option<Replaced>,
 }
@@ -242,15 +244,20 @@ impl Spawn {
                 }
                 _ => (None, None),
             };
-            (changes, guard, call)
+            let first = match decision.guard {
+                Guard::Launch => FirstSpawn::begin(&facts.mpi),
+                _ => None,
+            };
+            (changes, guard, call, first)
         }));
-        let (changes, guard, call) = guarded.unwrap_or_default();
+        let (changes, guard, call, first) = guarded.unwrap_or_default();
         let mut spawn = Spawn {
             name,
             started: Instant::now(),
             changes,
             guard,
             call,
+            first,
             replaced: None,
         };
         // Only at the root of a communicator of one are these words the caller's for sure.
@@ -285,6 +292,9 @@ impl Spawn {
         let milliseconds = self.started.elapsed().as_millis();
         let ended = catch_unwind(AssertUnwindSafe(|| {
             drop((self.guard, self.changes));
+            if let Some(first) = self.first {
+                first.end(code);
+            }
             let has_failed = code == 0 && self.call.is_some_and(|call| call.has_failed());
             let (name, success) = (self.name, if code == 0 { " (MPI_SUCCESS)" } else { "" });
             let error = if has_failed {

@@ -6,6 +6,7 @@ pub mod child_arguments;
 pub mod decision;
 pub mod env_changes;
 pub mod failed_spawn;
+pub mod first_spawn;
 pub mod hooks;
 pub mod host_process;
 pub mod init;

@@ -236,9 +236,15 @@ fn a_closed_terminal_leaves_nothing() {
 fn our_own_bridge_is_not_reported_as_a_crash() {
     side_by_side(&HYDRAS, |mpi| {
         let mut prompt = prompt(Kind::Python, mpi, true);
-        prompt.type_on("spawn(); ask(); leave(); time.sleep(0.5)");
+        prompt.type_on("spawn(); ask(); leave()");
         prompt.reported_within(LIMIT, "leaving", 1);
-        thread::sleep(Duration::from_millis(300));
+        let is_child = |process: &Process| process.command.contains("bin/python");
+        let limit = Instant::now() + LIMIT;
+        while prompt.session().others().iter().any(is_child) && Instant::now() < limit {
+            thread::sleep(Duration::from_millis(20));
+        }
+        // Until mpiexec has noticed, and has ended the proxy that started the child.
+        thread::sleep(Duration::from_millis(700));
         let report = prompt.leave_by("os._exit(0)");
         report.check(
             !report.output.contains("BAD TERMINATION")
