@@ -14,7 +14,7 @@ pub struct FirstSpawn(MutexGuard<'static, bool>);
 impl FirstSpawn {
     /// Waits for a first spawn that runs. `None`: this is not the first one, or the MPI does not need this.
     pub fn begin(mpi: &Mpi) -> Option<FirstSpawn> {
-        if mpi.family != Family::OpenMpi {
+        if mpi.family != Family::OpenMpi || mpi.version.as_slice() < &[5] {
             return None;
         }
         let has_launcher = HAS_LAUNCHER.lock().unwrap_or_else(PoisonError::into_inner);
