@@ -4,6 +4,7 @@
 //! that are gone, has a placeholder connect in their place, so that libmpi returns, and marks the call as failed. The
 //! library then disconnects from the placeholder, and raises MPI_ERR_SPAWN as libmpi would.
 
+#[cfg(target_os = "linux")]
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
