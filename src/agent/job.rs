@@ -195,15 +195,20 @@ impl Job {
         if environment::hosts(|name| std::env::var_os(name).is_some()).is_some() {
             return self.terminate();
         }
-        let all = procs::descendants(&procs::all(), self.pid);
-        let (children, own): (Vec<_>, Vec<_>) = all.into_iter().partition(is_child);
-        if self.step(Event::Terminate) {
+        let all = procs::all();
+        let its = procs::descendants(&all, self.pid).into_iter();
+        let (children, mut own): (Vec<_>, Vec<_>) = its.partition(is_child);
+        // Parents first: a proxy of Intel's that sees its bridge die reports a crash.
+        own.sort_by_key(|process| procs::ancestors(&all, process.pid).count());
+        if self.state != State::Terminating {
+            // Before the bridge is disconnected: its end is a crash for mpiexec.
             self.signal(Signal::KILL);
             own.iter().for_each(Process::kill);
             for child in &children {
                 let _ = child.signal(Signal::TERM);
             }
             self.stragglers = children;
+            self.step(Event::Terminate);
         }
     }
 
