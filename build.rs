@@ -25,7 +25,7 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     let target = |key: &str| env::var(format!("CARGO_CFG_TARGET_{key}")).unwrap_or_default();
     if target("VENDOR") == "apple" {
-        // libmpi is the application's to bring: `real!` in hooks.rs. For the unit tests' executable, too. Apple's linker
+        // libmpi is the application's to bring: `real!` in mpi_hooks.rs. For the unit tests' executable, too. Apple's linker
         // takes the names; zig's only takes all or nothing, so tests/long/macos.rs looks at what else came to be looked
         // up like that.
         if links(&["-Wl,-U,_MPI_Comm_spawn"]) {

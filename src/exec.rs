@@ -3,6 +3,7 @@
 //! std's exec does not serve: it empties the signal mask, and it calls execvp. Where the library is preloaded into this
 //! process as well, it would take that call for a launch.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, OsString};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -32,17 +33,14 @@ pub fn execve(file: &CStr, words: &[OsString], changes: &Changes) -> io::Error {
 
 /// This process's environment with these changes, as `NAME=value`.
 fn environment(changes: &Changes) -> Vec<OsString> {
-    let later =
-        |at: usize, name: &OsString| changes[at..].iter().any(|(changed, _)| changed == name);
-    let kept = std::env::vars_os().filter(|(name, _)| !later(0, name));
-    let changed = changes
-        .iter()
-        .enumerate()
-        .filter_map(|(at, (name, value))| {
-            let value = value.as_ref().filter(|_| !later(at + 1, name))?;
-            Some((name.clone(), value.clone()))
-        });
-    let variables = kept.chain(changed).map(|(mut variable, value)| {
+    let mut variables: BTreeMap<_, _> = std::env::vars_os().collect();
+    for (name, value) in changes {
+        match value {
+            Some(value) => _ = variables.insert(name.clone(), value.clone()),
+            None => _ = variables.remove(name),
+        }
+    }
+    let variables = variables.into_iter().map(|(mut variable, value)| {
         variable.push("=");
         variable.push(value);
         variable

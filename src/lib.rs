@@ -5,17 +5,17 @@
 //! launcher, for example mpiexec. That launcher reads the application's stdin, changes the flags of its terminal, and
 //! kills the application when a child crashes. One spawn, step by step:
 //!
-//! 1. The application calls `MPI_Init` and reaches [`preload::hooks`]. In a singleton, [`preload::init`] changes the
+//! 1. The application calls `MPI_Init` and reaches [`preload::mpi_hooks`]. In a singleton, [`preload::init`] changes the
 //!    environment as this MPI needs it on this machine ([`mpi::remedies`]), calls the real function, and takes back what
 //!    it changed ([`preload::env_changes`]), and what MPI_Init changed of the application's signal dispositions.
-//! 2. The application calls `MPI_Comm_spawn` and reaches [`preload::hooks`], which collects the facts: which MPI this is
+//! 2. The application calls `MPI_Comm_spawn` and reaches [`preload::spawn`], which collects the facts: which MPI this is
 //!    ([`preload::real_fn`], [`mpi`]), whether a process manager started the application ([`preload::host_process`]),
 //!    what its stdin is ([`shared::stdio`]).
 //! 3. [`preload::decision`] makes a decision of the facts and of the settings ([`shared::settings`]), which is logged
 //!    ([`shared::logging`]). With the usual guard, `launch`, nothing is changed in the application: the hook calls the
 //!    real function.
 //! 4. libmpi forks. The child calls `execvp("mpiexec", {"mpiexec", "-pmi_args", PORT, …})`, which reaches
-//!    [`preload::hooks`] again. [`mpi::launch`] recognises it by the file's name and the arguments.
+//!    [`preload::exec_hooks`]. [`mpi::launch`] recognises it by the file's name and the arguments.
 //! 5. [`preload::after_fork`] executes the agent in the launcher's place: the command `spawnfix`, which it finds from the
 //!    library's own directory ([`preload::own_path`], [`shared::internal_args`]). src/agent/mod.rs says what the agent
 //!    does. Where there is no agent, the child isolates its stdin and terminal ([`shared::stdio::isolate`]), and becomes
@@ -35,7 +35,7 @@ pub mod mpi;
 mod preload;
 pub mod shared;
 
-use preload::{after_fork, hooks, host_process};
+use preload::{exec_hooks, host_process};
 use shared::internal_args::VERSION;
 use shared::logging;
 
@@ -69,15 +69,12 @@ ctor::declarative::ctor! {
     fn load() {
         // A panic here would end every program; one that is caught costs the guard.
         let _ = std::panic::catch_unwind(|| {
-            hooks::resolve();
+            exec_hooks::resolve();
             #[cfg(target_vendor = "apple")]
             shared::macos::note_terminals();
             let complaints = host_process::read_environment();
             let settings = host_process::settings();
             logging::start(settings.log.as_deref(), settings.log_file.as_deref());
-            if settings.log.is_some() {
-                after_fork::note_level();
-            }
             for complaint in complaints {
                 log::warn!("{complaint}");
             }

@@ -36,9 +36,16 @@ impl System {
         }
     }
 
-    /// Whether this stands between two entries of its list: ld.so(8), dyld(1).
-    fn separates(self, byte: u8) -> bool {
-        byte == b':' || (byte == b' ' && self == System::Elf)
+    /// The entries of such a list: ld.so(8), dyld(1).
+    fn entries(self, list: &OsStr) -> impl Iterator<Item = &[u8]> {
+        let separates = move |byte: &u8| *byte == b':' || (*byte == b' ' && self == System::Elf);
+        let entries = list.as_bytes().split(separates);
+        entries.filter(|entry| !entry.is_empty())
+    }
+
+    /// Whether this entry is the library: the entry may be a bare `libspawnfix.so`, and a path may have `$LIB` in it.
+    fn is_ours(self, entry: &[u8]) -> bool {
+        file_name(entry) == self.library().as_bytes()
     }
 }
 
@@ -46,59 +53,26 @@ impl System {
 /// Only a sanitizer's runtime stays ahead of the entry: it ends the process if it "does not come first in initial library
 /// list" (compiler-rt's lib/asan/asan_linux.cpp: AsanCheckDynamicRTPrereqs).
 pub fn in_front(system: System, entry: &OsStr, list: &OsStr) -> OsString {
-    let separates = |byte: &u8| system.separates(*byte);
-    let items = || {
-        list.as_bytes()
-            .split(|byte| separates(byte))
-            .filter(|item| !item.is_empty())
-    };
-    if items().any(|item| item == entry.as_bytes()) {
+    let entry = entry.as_bytes();
+    if system.entries(list).any(|there| there == entry) {
         return list.to_owned();
     }
-    let is_ours = |item: &[u8]| file_name(item) == system.library().as_bytes();
-    let rest = if items().any(is_ours) {
-        let others: Vec<_> = items().filter(|item| !is_ours(item)).collect();
-        others.join(&b':')
-    } else {
-        list.as_bytes().to_vec()
-    };
-    let begin = rest.iter().position(|byte| !separates(byte)).unwrap_or(0);
-    let end = rest[begin..]
-        .iter()
-        .position(separates)
-        .map_or(rest.len(), |end| begin + end);
-    let mut parts = vec![entry.as_bytes(), &rest[..]];
-    if is_sanitizer(&rest[begin..end]) {
-        parts = vec![
-            &rest[begin..end],
-            entry.as_bytes(),
-            rest.get(end + 1..).unwrap_or(b""),
-        ];
-    }
-    parts.retain(|part| !part.is_empty());
-    OsString::from_vec(parts.join(&b':'))
+    let others = system.entries(list).filter(|other| !system.is_ours(other));
+    let mut entries: Vec<_> = others.collect();
+    let has_sanitizer = entries.first().is_some_and(|first| is_sanitizer(first));
+    entries.insert(usize::from(has_sanitizer), entry);
+    OsString::from_vec(entries.join(&b':'))
 }
 
 /// The list without the library's entries; `None` if it had no others. This is for the launcher and the children: a host
-/// without the library would print an error for each process. An entry is the library's if its last component is: the
-/// entry may be a bare `libspawnfix.so`, and a path may have `$LIB` in it.
+/// without the library would print an error for each process.
 pub fn without_us(list: &OsStr) -> Option<OsString> {
-    let mut left = Vec::new();
-    let mut start = 0;
-    let list = list.as_bytes();
-    for end in 0..=list.len() {
-        if end < list.len() && !System::HERE.separates(list[end]) {
-            continue;
-        }
-        let entry = &list[start..end];
-        if !entry.is_empty() && file_name(entry) != System::HERE.library().as_bytes() {
-            // The separator before the entry comes with it, unless it is the first that stays.
-            let from = if left.is_empty() { start } else { start - 1 };
-            left.extend_from_slice(&list[from..end]);
-        }
-        start = end + 1;
-    }
-    (!left.is_empty()).then(|| OsString::from_vec(left))
+    let here = System::HERE;
+    let others: Vec<_> = here
+        .entries(list)
+        .filter(|entry| !here.is_ours(entry))
+        .collect();
+    (!others.is_empty()).then(|| OsString::from_vec(others.join(&b':')))
 }
 
 /// Whether an entry of such a list is the runtime of an address sanitizer: gcc's or clang's.
@@ -136,7 +110,7 @@ mod tests {
             assert_eq!(left(ours), "");
             assert_eq!(left(&format!("{ours}:a.so:b.so")), "a.so:b.so");
             assert_eq!(left(&format!("a.so:{ours}:b.so")), "a.so:b.so");
-            assert_eq!(left(&format!("a.so {ours} b.so")), "a.so b.so");
+            assert_eq!(left(&format!("a.so {ours} b.so")), "a.so:b.so");
             assert_eq!(left(&format!("a.so:b.so:{ours}")), "a.so:b.so");
             assert_eq!(left(&format!("{ours}:a.so {ours}")), "a.so");
         }

@@ -81,7 +81,7 @@ impl Application {
     /// The page on which its library says which spawns are running. `None`: the library has none, or there is no /proc.
     pub fn spawn_page(&self) -> Option<&'static SpawnPage> {
         let file = procs::open_file(self.pid, SpawnPage::LINK)?;
-        if file.metadata().ok()?.len() < size_of::<SpawnPage>() as u64 {
+        if file.metadata().ok()?.len() < SpawnPage::SIZE as u64 {
             return None;
         }
         // SAFETY: the library in the application gave the file this name; it is long enough, and nobody shortens it.

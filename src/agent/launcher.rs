@@ -10,7 +10,7 @@ use super::application::Application;
 use super::listener::{Endpoint, Listener};
 use crate::exec::Changes;
 use crate::mpi::environment;
-use crate::mpi::mpiexec::{self, Candidate, LaunchError, NoLauncher};
+use crate::mpi::mpiexec::{self, Candidate, LaunchError, no_launcher};
 use crate::shared::logging::escape;
 use crate::shared::paths;
 
@@ -123,14 +123,13 @@ impl Launchers {
     fn report_failure(&mut self, attempts: &Attempts, job: &str) {
         let path = std::env::var_os("PATH");
         let last = attempts.last.as_ref();
-        let failure = NoLauncher {
-            last: last.map(|(file, error)| (file.as_path(), *error)),
-            mpi: self.mpi.clone(),
-            path: path.as_deref(),
-            hosts: environment::hosts(|name| std::env::var_os(name).is_some())
-                .zip(paths::own_by_name().ok()),
-        };
-        let failure = failure.to_string();
+        let hosts = environment::hosts(|name| std::env::var_os(name).is_some());
+        let failure = no_launcher(
+            last.map(|(file, error)| (file.as_path(), *error)),
+            self.mpi.as_deref(),
+            path.as_deref(),
+            hosts.zip(paths::own_by_name().ok()),
+        );
         // An application may try again and again.
         if self.reported.as_ref() == Some(&failure) {
             log::info!("{job}: as before, {failure}");

@@ -22,7 +22,7 @@ use super::application::Application;
 use super::job::{Job, ReplyTo, Task};
 use super::launcher::Attempts;
 use super::placeholder;
-use crate::mpi::mpiexec::{Candidate, Why};
+use crate::mpi::mpiexec::Candidate;
 use crate::pmi::message::Message;
 use crate::procs;
 use crate::shared::paths;
@@ -136,7 +136,7 @@ impl PendingConnect {
         };
         let launcher = Candidate {
             file: self.launcher,
-            why: Why::StartedTheChildren,
+            why: "which started the children",
         };
         Some((task, Attempts::only(launcher)))
     }

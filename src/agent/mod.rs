@@ -46,7 +46,7 @@ use crate::procs;
 use crate::shared::internal_args::{AgentArgs, VERSION};
 use crate::shared::logging;
 use crate::shared::logging::escape;
-use crate::shared::settings::{InteractiveSetting, RemediesSetting, Settings};
+use crate::shared::settings::{InteractiveSetting, Settings};
 use crate::shared::stdio;
 
 mod app_connection;
@@ -155,7 +155,7 @@ fn launcher_environment(called: &AgentArgs, launch: Launch, libmpi: Option<PathB
             preload_list::without_us(&list),
         ));
     }
-    if called.settings.remedies == RemediesSetting::Off {
+    if !called.settings.remedies {
         return changes;
     }
     let mpi = called
@@ -167,17 +167,13 @@ fn launcher_environment(called: &AgentArgs, launch: Launch, libmpi: Option<PathB
         Launch::Prte => Target::Prte,
         Launch::Orted => Target::Orted,
     };
-    let loopback = match target {
-        Target::Mpiexec => None,
-        _ => environment::only_loopback(),
-    };
     let facts = Facts {
         target,
         mpi: mpi.as_ref(),
         libmpi: libmpi.as_deref(),
         variable: &|name| std::env::var_os(name),
         foreign_pmi: true, // what starts this agent is a singleton
-        only_loopback: loopback.as_deref(),
+        only_loopback: environment::only_loopback(),
         interactive: false,
     };
     for remedy in remedies(&facts) {

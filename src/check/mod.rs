@@ -235,7 +235,7 @@ fn try_it(asked: &Asked, subject: &Subject, trial: &Trial, report: &mut Report) 
         report.add_list("tried", tried);
         match advice {
             Some(advice) => report.add("advice", advice),
-            None => report.add("advice", mpi.cannot_spawn().unwrap_or(NOTHING_HELPS)),
+            None => report.add("advice", mpi.cannot_spawn.unwrap_or(NOTHING_HELPS)),
         }
     }
     Some(false)

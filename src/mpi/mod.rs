@@ -1,7 +1,5 @@
-//! What is known of MPI implementations: how each names itself, launches, and what it does to a singleton.
+//! What is known of MPI implementations: how each names itself, launches, and what a spawn needs.
 
-#[cfg(test)]
-mod behavior;
 pub mod environment;
 pub mod launch;
 pub mod library;
@@ -27,44 +25,23 @@ pub enum Family {
     Unknown,
 }
 
-/// How a family is recognised, by its library and by its mpiexec.
-struct Mark {
-    family: Family,
-    /// What `MPI_Get_library_version` says, with the version behind it. Empty: of no library.
-    library: &'static str,
-    /// What stands in its mpiexec's file. Empty: in no file.
-    mpiexec: &'static str,
-    /// What a person calls it.
-    name: &'static str,
-}
-
-/// All marks; the first that is found counts, as the texts of Intel MPI and MVAPICH mention MPICH, too.
-const MARKS: [Mark; 6] = {
-    const fn mark(
-        family: Family,
-        library: &'static str,
-        mpiexec: &'static str,
-        name: &'static str,
-    ) -> Mark {
-        Mark {
-            family,
-            library,
-            mpiexec,
-            name,
-        }
-    }
+/// How a family is recognised: what `MPI_Get_library_version` says, with the version behind it; what stands in its
+/// mpiexec's file; what a person calls it. The first that is found counts, as the texts of Intel MPI and MVAPICH mention
+/// MPICH, too.
+const MARKS: [(Family, Option<&str>, Option<&str>, &str); 6] = {
+    use Family::{Intel, Mpich, Mvapich, OpenMpi};
     [
-        mark(Family::OpenMpi, "Open MPI", "prte_init", "Open MPI"),
-        mark(Family::OpenMpi, "", "orte_init", "Open MPI"),
-        mark(
-            Family::Intel,
-            "Intel(R) MPI",
-            "Intel(R) MPI Library",
+        (OpenMpi, Some("Open MPI"), Some("prte_init"), "Open MPI"),
+        (OpenMpi, None, Some("orte_init"), "Open MPI"),
+        (
+            Intel,
+            Some("Intel(R) MPI"),
+            Some("Intel(R) MPI Library"),
             "Intel MPI",
         ),
-        mark(Family::Mvapich, "MVAPICH", "MVAPICH", "MVAPICH"),
-        mark(Family::Mpich, "CRAY MPICH", "", "Cray MPICH"),
-        mark(Family::Mpich, "MPICH", "HYDRA build details", "MPICH"),
+        (Mvapich, Some("MVAPICH"), Some("MVAPICH"), "MVAPICH"),
+        (Mpich, Some("CRAY MPICH"), None, "Cray MPICH"),
+        (Mpich, Some("MPICH"), Some("HYDRA build details"), "MPICH"),
     ]
 };
 
@@ -83,9 +60,8 @@ impl Family {
     /// The family of the mpiexec whose file has these bytes, if they tell.
     pub fn of_mpiexec(bytes: &[u8]) -> Option<Family> {
         let has = |text: &str| memchr::memmem::find(bytes, text.as_bytes()).is_some();
-        let mut marks = MARKS.iter();
-        let found = marks.find(|mark| !mark.mpiexec.is_empty() && has(mark.mpiexec))?;
-        Some(found.family)
+        let found = MARKS.iter().find(|(_, _, text, _)| text.is_some_and(has));
+        found.map(|(family, ..)| *family)
     }
 }
 
@@ -114,20 +90,10 @@ pub struct Mpi {
     pub family: Family,
     /// Its version, as far as it is numbers: 4.3.2, 2021.13.
     pub version: Vec<u32>,
-    /// Whether it is a build of its version that can't spawn.
-    build: Build,
+    /// Why this build can't spawn at all, not even under mpiexec, and what to get instead.
+    pub cannot_spawn: Option<&'static str>,
     /// Its name and version, as a person would say them.
     name: String,
-}
-
-/// How an MPICH was built, as far as its spawns depend on that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Build {
-    Usual,
-    /// For the network library UCX.
-    Ucx,
-    /// For a process manager that speaks PMIx, and none else.
-    Pmix,
 }
 
 impl Mpi {
@@ -135,89 +101,71 @@ impl Mpi {
     pub fn from_version_text(text: &[u8]) -> Mpi {
         let text = String::from_utf8_lossy(text);
         let text = text.trim_end_matches('\0').trim();
-        let mut matching = MARKS
-            .iter()
-            .filter(|mark| !mark.library.is_empty())
-            .filter_map(|mark| {
-                // A name is of this function's own making.
-                let rest = text
-                    .split_once(mark.library)
-                    .or_else(|| text.split_once(mark.name))?;
-                Some((mark.family, rest.1, mark.name))
-            });
-        let Some((family, rest, name)) = matching.next() else {
-            let name = match text.lines().next() {
-                None => "an MPI that does not say its name".to_owned(),
-                Some(line) => {
-                    let short: String = line.chars().take(80).collect();
-                    format!("an MPI unknown to spawnfix ({})", Escaped(short.as_bytes()))
-                }
+        // A name is of this function's own making.
+        let matching = MARKS.iter().find_map(|(family, mark, _, name)| {
+            let rest = text
+                .split_once((*mark)?)
+                .or_else(|| text.split_once(name))?;
+            Some((*family, rest.1, name))
+        });
+        let Some((family, rest, name)) = matching else {
+            let short: String = text
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .take(80)
+                .collect();
+            let name = match short.is_empty() {
+                true => "an MPI that does not say its name".to_owned(),
+                false => format!("an MPI unknown to spawnfix ({})", Escaped(short.as_bytes())),
             };
             return Mpi {
                 family: Family::Unknown,
                 version: Vec::new(),
-                build: Build::Usual,
+                cannot_spawn: None,
                 name,
             };
         };
-        let version = rest
+        let mut words = rest
             .split(|c: char| !c.is_ascii_alphanumeric() && c != '.')
-            .map(|word| word.trim_start_matches('v'))
-            .find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'));
+            .map(|word| word.trim_start_matches('v'));
+        let version =
+            words.find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'));
+        let numbers = version.unwrap_or_default().split('.');
+        let numbers: Vec<u32> = numbers.map_while(|part| part.parse().ok()).collect();
         Mpi {
             family,
-            version: version
-                .unwrap_or_default()
-                .split('.')
-                .map_while(|part| part.parse().ok())
-                .collect(),
-            build: Build::from_version_text(text),
+            cannot_spawn: cannot_spawn(text, &numbers),
+            version: numbers,
             name: format!("{name} {}", version.unwrap_or("of an unknown version")),
-        }
-    }
-
-    /// Why this build can't spawn at all, not even under mpiexec, and what to get instead.
-    pub fn cannot_spawn(&self) -> Option<&'static str> {
-        // A spawn ends in "Error in spawn call" (Debian 12's 4.0.2, 13's 4.2.1, Ubuntu's); the network module's
-        // addresses were too long for PMI-1 before 4.3.
-        let before_4_3 = self.version.as_slice() < &[4, 3];
-        match self.build {
-            Build::Ucx if before_4_3 => Some(
-                "an MPICH before 4.3 that was built for UCX (ch4:ucx), as Debian's and Ubuntu's are, can't spawn, not even \
-                 under mpiexec; get MPICH 4.3.2 or later, or one built for OFI (ch4:ofi), as PyPI's are",
-            ),
-            Build::Pmix => Some(
-                "an MPICH that was built with PMIx can't spawn with its own mpiexec, which speaks PMI-1; get one \
-                 configured without --with-pmix, as PyPI's are",
-            ),
-            _ => None,
         }
     }
 }
 
-impl Build {
-    /// From what MPI_Get_library_version says: lines of `MPICH Device:` and `MPICH configure:`.
-    fn from_version_text(text: &str) -> Build {
-        let line = |start: &str| {
-            let found = text.lines().find_map(|line| line.strip_prefix(start));
-            found.unwrap_or_default().trim()
-        };
-        let options = || {
-            let words = line("MPICH configure:").split_whitespace();
-            words.map(|word| word.trim_matches('\''))
-        };
-        let pmix = options().any(|option| {
-            let value = option.strip_prefix("--with-pmix");
-            value.is_some_and(|value| value.is_empty() || value.starts_with('=') && value != "=no")
-        });
-        let ucx = line("MPICH Device:") == "ch4:ucx"
-            || options().any(|option| option == "--with-device=ch4:ucx");
-        match (pmix, ucx) {
-            (true, _) => Build::Pmix,
-            (_, true) => Build::Ucx,
-            _ => Build::Usual,
-        }
+/// Why an MPICH that was built like this can't spawn: `MPICH Device:` and `MPICH configure:` in its version text.
+fn cannot_spawn(text: &str, version: &[u32]) -> Option<&'static str> {
+    let line = |start: &str| {
+        let found = text.lines().find_map(|line| line.strip_prefix(start));
+        found.unwrap_or_default().trim()
+    };
+    let mut options = line("MPICH configure:").split_whitespace();
+    let is_pmix = |option: &str| {
+        option == "--with-pmix" || option.starts_with("--with-pmix=") && option != "--with-pmix=no"
+    };
+    if options.any(|option| is_pmix(option.trim_matches('\''))) {
+        return Some(
+            "an MPICH that was built with PMIx can't spawn with its own mpiexec, which speaks PMI-1; get one \
+             configured without --with-pmix, as PyPI's are",
+        );
     }
+    // A spawn ends in "Error in spawn call" (Debian 12's 4.0.2, 13's 4.2.1, Ubuntu's); the network module's addresses
+    // were too long for PMI-1 before 4.3.
+    let is_ucx = line("MPICH Device:") == "ch4:ucx" || text.contains("--with-device=ch4:ucx");
+    (is_ucx && version < &[4, 3][..]).then_some(
+        "an MPICH before 4.3 that was built for UCX (ch4:ucx), as Debian's and Ubuntu's are, can't spawn, not even \
+         under mpiexec; get MPICH 4.3.2 or later, or one built for OFI (ch4:ofi), as PyPI's are",
+    )
 }
 
 impl fmt::Display for Mpi {
@@ -273,7 +221,7 @@ mod tests {
                 "MPICH Version:      {version}\nMPICH Device:       {device}\nMPICH configure:    {options}\nMPICH CC: gcc\n"
             );
             Mpi::from_version_text(text.as_bytes())
-                .cannot_spawn()
+                .cannot_spawn
                 .is_some()
         };
         assert!(cannot(

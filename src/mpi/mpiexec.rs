@@ -19,38 +19,8 @@ use crate::shared::paths;
 pub struct Candidate {
     /// Its file.
     pub file: PathBuf,
-    /// Where it was found.
-    pub why: Why,
-}
-
-/// Where an mpiexec was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// On PATH, in front of all that can serve.
-    First,
-    /// On PATH, behind one that can't serve.
-    FirstThatCanServe,
-    /// Further back on PATH.
-    OnPath,
-    /// In the bin beside the application's libmpi.
-    BesideLibmpi,
-    /// On PATH, under a name of MPICH's.
-    ByName,
-    /// It started the children that a placeholder connects for.
-    StartedTheChildren,
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Why::First => "the first on PATH",
-            Why::FirstThatCanServe => "the first on PATH that can serve",
-            Why::OnPath => "further back on PATH",
-            Why::BesideLibmpi => "beside the application's libmpi",
-            Why::ByName => "MPICH's by its name on PATH",
-            Why::StartedTheChildren => "which started the children",
-        })
-    }
+    /// Where it was found, for the log.
+    pub why: &'static str,
 }
 
 /// All that may serve, best first, and what was found that can't.
@@ -103,15 +73,14 @@ impl LaunchError {
 
 impl fmt::Display for LaunchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let error = |errno: &i32| io::Error::from_raw_os_error(*errno);
         match self {
             // The file is there: what is not is the interpreter that its first line names.
             LaunchError::NotRun(libc::ENOENT) => {
                 f.write_str("can't be run: its interpreter is not there")
             }
             LaunchError::NotRun(libc::EACCES) => f.write_str("can't be run: it is not executable"),
-            LaunchError::NotRun(errno) => {
-                write!(f, "can't be run ({})", io::Error::from_raw_os_error(*errno))
-            }
+            LaunchError::NotRun(errno) => write!(f, "can't be run ({})", error(errno)),
             LaunchError::OpenMpis => f.write_str("is Open MPI's"),
             LaunchError::Exited(status) => {
                 write!(f, "ended with exit status {status} before it answered")
@@ -121,13 +90,7 @@ impl fmt::Display for LaunchError {
             }
             LaunchError::StartedNothing => f.write_str("runs, but has started nothing"),
             LaunchError::NoManager => f.write_str("is no process manager that speaks PMI-1"),
-            LaunchError::Resources(errno) => {
-                write!(
-                    f,
-                    "could not be started ({})",
-                    io::Error::from_raw_os_error(*errno)
-                )
-            }
+            LaunchError::Resources(errno) => write!(f, "could not be started ({})", error(errno)),
         }
     }
 }
@@ -142,27 +105,30 @@ pub fn find(path: Option<&OsStr>, libmpi: Option<&Path>) -> Found {
         |name: &'static str| paths::directories(path).map(move |directory| directory.join(name));
     for file in on_path("mpiexec") {
         let why = match (found.candidates.is_empty(), found.rejected.is_empty()) {
-            (true, true) => Why::First,
-            (true, false) => Why::FirstThatCanServe,
-            _ => Why::OnPath,
+            (true, true) => "the first on PATH",
+            (true, false) => "the first on PATH that can serve",
+            _ => "further back on PATH",
         };
         found.add(file, why);
     }
     // In lib, or in lib/x86_64-linux-gnu.
     let prefixes = libmpi.into_iter().flat_map(Path::ancestors).skip(2).take(2);
     for prefix in prefixes {
-        found.add(prefix.join("bin/mpiexec"), Why::BesideLibmpi);
+        found.add(
+            prefix.join("bin/mpiexec"),
+            "beside the application's libmpi",
+        );
     }
     for name in OTHER_NAMES {
         for file in on_path(name) {
-            found.add(file, Why::ByName);
+            found.add(file, "MPICH's by its name on PATH");
         }
     }
     found
 }
 
 impl Found {
-    fn add(&mut self, file: PathBuf, why: Why) {
+    fn add(&mut self, file: PathBuf, why: &'static str) {
         let file: PathBuf = file.components().collect();
         let Ok(metadata) = file.metadata() else {
             return;
@@ -226,52 +192,36 @@ fn read(file: &Path) -> Option<Vec<u8>> {
     Some(text)
 }
 
-/// That no mpiexec serves, for the log.
-pub struct NoLauncher<'a> {
-    /// The last that was tried, or what was found that can't serve.
-    pub last: Option<(&'a Path, LaunchError)>,
-    /// The application's MPI, if it is known.
-    pub mpi: Option<String>,
-    /// PATH.
-    pub path: Option<&'a OsStr>,
-    /// The variable by which mpiexec finds hosts, and the bridge's file, which it runs on the first of them.
-    pub hosts: Option<(&'static str, PathBuf)>,
-}
-
-impl fmt::Display for NoLauncher<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.last {
-            None => f.write_str("mpiexec was not found on PATH")?,
-            Some((file, error)) => write!(f, "{} {error}", escape(file))?,
+/// What the log says if no mpiexec serves: `last` is the one that was tried last, or what was found that can't serve;
+/// `hosts` is the variable by which mpiexec finds hosts, and the bridge's file, which it runs on the first of them.
+pub fn no_launcher(
+    last: Option<(&Path, LaunchError)>,
+    mpi: Option<&str>,
+    path: Option<&OsStr>,
+    hosts: Option<(&str, PathBuf)>,
+) -> String {
+    let what = match last {
+        None => "mpiexec was not found on PATH".to_owned(),
+        Some((file, error)) => format!("{} {error}", escape(file)),
+    };
+    let mpi = mpi.map_or(String::new(), |mpi| format!("; this application has {mpi}"));
+    let path = escape(path.unwrap_or(OsStr::new("not set")));
+    let advice = match (last.map(|(_, error)| error), hosts) {
+        (Some(LaunchError::OpenMpis), _) => {
+            format!(": put the mpiexec of the application's own MPI on PATH; PATH is {path}")
         }
-        f.write_str(", so MPI can launch nothing")?;
-        if let Some(mpi) = &self.mpi {
-            write!(f, "; this application has {mpi}")?;
+        (None | Some(LaunchError::NotRun(_)), _) => format!(
+            ": put the directory with the mpiexec of the application's MPI on PATH; PATH is {path}"
+        ),
+        (Some(LaunchError::Exited(_) | LaunchError::Killed(_)), Some((variable, bridge))) => {
+            format!(
+                ": it launches where {variable} says, and the first of those hosts must have {}",
+                escape(&bridge)
+            )
         }
-        match self.last {
-            Some((_, LaunchError::OpenMpis)) => {
-                f.write_str(": put the mpiexec of the application's own MPI on PATH")?
-            }
-            None | Some((_, LaunchError::NotRun(_))) => {
-                f.write_str(
-                    ": put the directory with the mpiexec of the application's MPI on PATH",
-                )?;
-            }
-            Some((_, LaunchError::Exited(_) | LaunchError::Killed(_))) => {
-                if let Some((variable, bridge)) = &self.hosts {
-                    let bridge = escape(bridge);
-                    write!(
-                        f,
-                        ": it launches where {variable} says, and the first of those hosts must have {bridge}"
-                    )?;
-                }
-                return Ok(());
-            }
-            _ => return Ok(()),
-        }
-        let path = self.path.unwrap_or(OsStr::new("not set"));
-        write!(f, "; PATH is {}", escape(path))
-    }
+        _ => String::new(),
+    };
+    format!("{what}, so MPI can launch nothing{mpi}{advice}")
 }
 
 #[cfg(test)]
@@ -309,10 +259,10 @@ mod tests {
         let path = std::env::join_paths(directories).unwrap();
         let found = find(Some(&path), Some(&at("own/lib/libmpi.so.12")));
         let candidates = [
-            ("one/mpiexec", Why::FirstThatCanServe),
-            ("two/mpiexec", Why::OnPath),
-            ("own/bin/mpiexec", Why::BesideLibmpi),
-            ("two/mpiexec.hydra", Why::ByName),
+            ("one/mpiexec", "the first on PATH that can serve"),
+            ("two/mpiexec", "further back on PATH"),
+            ("own/bin/mpiexec", "beside the application's libmpi"),
+            ("two/mpiexec.hydra", "MPICH's by its name on PATH"),
         ];
         let candidates = candidates.map(|(file, why)| Candidate {
             file: at(file),
@@ -324,24 +274,13 @@ mod tests {
             (at("open/mpiexec"), LaunchError::OpenMpis),
         ];
         assert_eq!(found.rejected, rejected);
+        let alone = find(Some(at("one").as_os_str()), None);
+        assert_eq!(alone.candidates[0].why, "the first on PATH");
         assert!(
             find(Some(OsStr::new("/no/such")), None)
                 .candidates
                 .is_empty()
         );
-    }
-
-    #[test]
-    fn each_place_is_said_in_words() {
-        let place = place(&[("one/mpiexec", 0o755), ("two/mpiexec", 0o755)]);
-        let path = std::env::join_paths(["one", "two"].map(|name| place.path().join(name)));
-        let found = find(Some(&path.unwrap()), None);
-        let said: Vec<_> = found
-            .candidates
-            .iter()
-            .map(|one| one.why.to_string())
-            .collect();
-        assert_eq!(said, ["the first on PATH", "further back on PATH"]);
     }
 
     #[test]
@@ -405,13 +344,12 @@ mod tests {
     #[test]
     fn a_failure_says_what_was_run_how_it_ended_and_what_to_do() {
         let failure = |last: Option<(&str, LaunchError)>| {
-            let failure = NoLauncher {
-                last: last.map(|(file, how)| (Path::new(file), how)),
-                mpi: Some("MPICH 4.2.3".to_owned()),
-                path: Some(OsStr::new("/x")),
-                hosts: Some(("PBS_NODEFILE", PathBuf::from("/opt/bin/spawnfix"))),
-            };
-            failure.to_string()
+            no_launcher(
+                last.map(|(file, how)| (Path::new(file), how)),
+                Some("MPICH 4.2.3"),
+                Some(OsStr::new("/x")),
+                Some(("PBS_NODEFILE", PathBuf::from("/opt/bin/spawnfix"))),
+            )
         };
         assert_eq!(
             failure(None),

@@ -36,8 +36,8 @@ pub struct Facts<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
     /// Whether the PMI_* variables are another process's ([`crate::mpi::environment::management`]).
     pub foreign_pmi: bool,
-    /// The loopback interface, if there is no other network.
-    pub only_loopback: Option<&'a str>,
+    /// Whether there is no network but the loopback.
+    pub only_loopback: bool,
     /// Whether the application is an interactive session.
     pub interactive: bool,
 }
@@ -63,8 +63,10 @@ struct Row {
 }
 
 enum Change {
-    /// To this value, if there is one. Where one of the variables is set, nothing is changed.
-    Set(fn(&Facts<'_>) -> Option<OsString>),
+    /// To this value, if this holds and none of the variables is set.
+    Set(&'static str, fn(&Facts<'_>) -> bool),
+    /// To the value that this gives, if it gives one and none of the variables is set.
+    SetTo(fn(&Facts<'_>) -> Option<OsString>),
     /// The one variable whose value the user keeps: it gets longer.
     Extend(fn(&Facts<'_>) -> Option<OsString>),
     /// The variables are removed, if this holds.
@@ -73,27 +75,26 @@ enum Change {
 
 /// All remedies. Where no source is named, the case was tried: see tests/cases/anywhere.rs.
 const TABLE: &[Row] = {
-    use Change::{Extend, Remove, Set};
+    use Change::{Extend, Remove, Set, SetTo};
     use Target::{Init, Mpiexec, Orted, Prte, Spawn};
     &[
         Row {
             targets: &[Orted],
             variables: &["OMPI_MCA_rmaps_base_oversubscribe"],
-            change: Set(|_| Some("1".into())),
+            change: Set("1", |_| true),
             why: "Open MPI 4 counts the machine's cores, and the children of earlier spawns, and refuses more",
         },
         Row {
             targets: &[Init, Orted],
             variables: &["OPAL_PREFIX"],
-            change: Set(moved_prefix),
+            change: SetTo(moved_prefix),
             why: "Open MPI 4 looks for orted where it was built, and was installed elsewhere",
         },
         Row {
             targets: &[Orted],
             variables: &["OMPI_MCA_plm_rsh_agent"],
-            change: Set(|facts| {
-                let has_none = !["ssh", "rsh"].iter().any(|name| facts.has_on_path(name));
-                has_none.then(|| "sh".into())
+            change: Set("sh", |facts| {
+                !facts.has_on_path("ssh") && !facts.has_on_path("rsh")
             }),
             why: "Open MPI 4 asks for a remote shell, which it does not use on one host, and there is none on PATH",
         },
@@ -104,12 +105,7 @@ const TABLE: &[Row] = {
                 "OMPI_MCA_btl_tcp_if_exclude",
                 "OMPI_MCA_btl",
             ],
-            change: Set(|facts| {
-                facts
-                    .only_loopback
-                    .filter(|_| facts.is_open_mpi())
-                    .map(OsString::from)
-            }),
+            change: Set("lo", |facts| facts.only_loopback && facts.is_open_mpi()),
             why: "there is no network interface but the loopback, which Open MPI leaves out by itself",
         },
         Row {
@@ -121,19 +117,19 @@ const TABLE: &[Row] = {
         Row {
             targets: &[Mpiexec],
             variables: &["HYDRA_LAUNCHER", "HYDRA_BOOTSTRAP"],
-            change: Set(|facts| facts.is_slurm_without_srun().then(|| "fork".into())),
+            change: Set("fork", |facts| facts.is_slurm_without_srun()),
             why: "Slurm's variables name this host alone, and there is no srun on PATH",
         },
         Row {
             targets: &[Mpiexec],
             variables: &["I_MPI_HYDRA_BOOTSTRAP"],
-            change: Set(|facts| facts.is_slurm_without_srun().then(|| "fork".into())),
+            change: Set("fork", |facts| facts.is_slurm_without_srun()),
             why: "Slurm's variables name this host alone, and there is no srun on PATH",
         },
         Row {
             targets: &[Mpiexec],
             variables: &["SLURM_OVERLAP"],
-            change: Set(|facts| facts.is_set("SLURM_JOB_ID").then(|| "1".into())),
+            change: Set("1", |facts| facts.is_set("SLURM_JOB_ID")),
             why: "in a job step hydra's own srun would wait for what the step holds (pmodels/mpich issues 5835, 6804)",
         },
         Row {
@@ -158,19 +154,14 @@ const TABLE: &[Row] = {
         Row {
             targets: &[Init, Mpiexec],
             variables: &["I_MPI_SPAWN"],
-            change: Set(|facts| {
-                facts
-                    .is_from(Family::Intel, &[2021, 18])
-                    .then(|| "on".into())
-            }),
+            change: Set("on", |facts| facts.is_from(Family::Intel, &[2021, 18])),
             why: "from 2021.18 on, Intel MPI can't spawn without it",
         },
         Row {
             targets: &[Init],
             variables: &["OMPI_MCA_mpi_ft_enable"],
-            change: Set(|facts| {
-                let mends = facts.interactive && facts.is_from(Family::OpenMpi, &[5]);
-                mends.then(|| "true".into())
+            change: Set("true", |facts| {
+                facts.interactive && facts.is_from(Family::OpenMpi, &[5])
             }),
             why: "without it a child's crash ends an interactive session under Open MPI 5",
         },
@@ -179,31 +170,37 @@ const TABLE: &[Row] = {
 
 /// What this environment needs.
 pub fn remedies(facts: &Facts<'_>) -> Vec<Remedy> {
-    let rows = TABLE
-        .iter()
-        .filter(|row| row.targets.contains(&facts.target));
-    let changes = rows.flat_map(|row| {
-        let set = |value| vec![(row.variables[0], value)];
-        let is_set = |name: &&&str| facts.is_set(name);
-        let changes = match row.change {
-            Change::Set(_) if row.variables.iter().any(|name| facts.is_set(name)) => vec![],
-            Change::Set(value) | Change::Extend(value) => {
-                value(facts).map_or(vec![], |value| set(Some(value)))
+    let mut remedies = Vec::new();
+    for row in TABLE {
+        if !row.targets.contains(&facts.target) {
+            continue;
+        }
+        let set = row.variables.iter().filter(|name| facts.is_set(name));
+        let is_free = set.clone().next().is_none();
+        let value = match row.change {
+            Change::Set(value, applies) => (is_free && applies(facts)).then(|| value.into()),
+            Change::SetTo(value) => value(facts).filter(|_| is_free),
+            Change::Extend(value) => value(facts),
+            Change::Remove(applies) => {
+                let removed = set.filter(|_| applies(facts));
+                remedies.extend(removed.map(|variable| row.remedy(variable, None)));
+                None
             }
-            Change::Remove(applies) if applies(facts) => {
-                let present = row.variables.iter().filter(is_set);
-                present.map(|name| (*name, None)).collect()
-            }
-            Change::Remove(_) => vec![],
         };
-        let why = row.why;
-        changes.into_iter().map(move |(variable, value)| Remedy {
+        remedies.extend(value.map(|value| row.remedy(row.variables[0], Some(value))));
+    }
+    remedies
+}
+
+impl Row {
+    fn remedy(&self, variable: &'static str, value: Option<OsString>) -> Remedy {
+        let why = self.why;
+        Remedy {
             variable,
             value,
             why,
-        })
-    });
-    changes.collect()
+        }
+    }
 }
 
 impl Facts<'_> {
@@ -298,7 +295,7 @@ mod tests {
             libmpi: None,
             variable: &variable,
             foreign_pmi: false,
-            only_loopback: None,
+            only_loopback: false,
             interactive: false,
         };
         change(&mut facts);
@@ -341,7 +338,7 @@ mod tests {
 
     #[test]
     fn without_a_network_open_mpi_takes_the_loopback_unless_told_otherwise() {
-        let alone = |facts: &mut Facts<'_>| facts.only_loopback = Some("lo");
+        let alone = |facts: &mut Facts<'_>| facts.only_loopback = true;
         for (target, mpi) in [
             (Target::Init, OPEN_MPI_4),
             (Target::Init, OPEN_MPI_5),

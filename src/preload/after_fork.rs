@@ -7,15 +7,15 @@
 use std::ffi::{CStr, CString};
 use std::fmt::{self, Write as _};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use libc::{c_char, c_int};
-use log::{Level, Metadata};
+use libc::c_int;
+use log::Level;
 
 use crate::mpi::Mpi;
 use crate::mpi::launch::Launch;
 use crate::preload::host_process::{self, Uncancelled};
-use crate::preload::own_path::{PathBuffer, own_directory};
+use crate::preload::own_path::find_command;
+use crate::preload::stack_buffer::StackBuffer;
 use crate::shared::internal_args::{AGENT, COMMAND_PLACES, END_OF_SETTINGS, VERSION};
 use crate::shared::logging::{self, Escaped};
 use crate::shared::stdio;
@@ -33,38 +33,10 @@ pub fn note_mpi(mpi: &Mpi) {
 /// As many words as a launch may have. Open MPI's have twenty.
 const MAX_WORDS: usize = 128;
 
-/// What execv and execvp take as `argv`, without its final null.
-#[derive(Clone, Copy)]
-pub struct Arguments(*const *const c_char);
-
-impl Arguments {
-    /// Between fork and exec: none if `argv` is null.
-    ///
-    /// # Safety
-    /// `argv` must be null or a null-terminated array of C strings that stays as it is.
-    pub unsafe fn new(argv: *const *const c_char) -> Option<Arguments> {
-        (!argv.is_null()).then_some(Arguments(argv))
-    }
-
-    fn pointers(self) -> impl Iterator<Item = *const c_char> + Clone {
-        (0..)
-            // SAFETY: the array ends with a null, at which the iterator ends for good (`fuse`): `at` is not past it.
-            .map_while(move |at| Some(unsafe { *self.0.add(at) }).filter(|word| !word.is_null()))
-            .fuse()
-    }
-
-    /// The words.
-    pub fn words<'a>(self) -> impl Iterator<Item = &'a [u8]> + Clone {
-        // SAFETY: an entry before the final null is a C string, by the contract of `new`.
-        self.pointers()
-            .map(|word| unsafe { CStr::from_ptr(word) }.to_bytes())
-    }
-}
-
 /// Between fork and exec: executes the agent in the launcher's place. If it returns, there is no agent, and this child
 /// is isolated, to become the launcher itself.
 #[cold]
-pub fn exec_agent(launch: Launch, file: &CStr, arguments: Arguments) {
+pub fn exec_agent<'a>(launch: Launch, file: &'a CStr, arguments: impl Iterator<Item = &'a CStr>) {
     std::mem::forget(Uncancelled::new()); // the exec ends it
     // Since 4.3.2 MPICH's child has no fd 0. Rust's runtime would open /dev/null there for the agent, to read and write.
     // SAFETY: F_GETFD only asks.
@@ -82,8 +54,7 @@ pub fn exec_agent(launch: Launch, file: &CStr, arguments: Arguments) {
         isolation.level(),
         format_args!("this child becomes {name}: {isolation}"),
     );
-    let [beside, others @ .., last] = COMMAND_PLACES;
-    let [second, third] = others;
+    let [beside, second, third, last] = COMMAND_PLACES;
     log(
         Level::Warn,
         format_args!(
@@ -96,34 +67,32 @@ pub fn exec_agent(launch: Launch, file: &CStr, arguments: Arguments) {
 
 /// Between fork and exec: returns if there is no agent. The order of the words is that of
 /// [`internal_args`](crate::shared::internal_args).
-fn exec_command(file: &CStr, arguments: Arguments) {
-    let mut argv = [std::ptr::null(); MAX_WORDS];
+fn exec_command<'a>(file: &'a CStr, arguments: impl Iterator<Item = &'a CStr>) {
+    let mut application = StackBuffer::<12>::new();
     // SAFETY: getppid has no arguments and cannot fail.
-    let application = Decimal::of(unsafe { libc::getppid() });
+    let _ = write!(application, "{}", unsafe { libc::getppid() });
+    let application = application.c_str().unwrap_or_default();
     let mpi = MPI.get().map_or(c"", |mpi| mpi.as_c_str());
-    let head = [c"spawnfix", AGENT, VERSION, application.text(), mpi].into_iter();
+    let head = [c"spawnfix", AGENT, VERSION, application, mpi].into_iter();
     let settings = host_process::settings_as_words().iter();
     let words = head
         .chain(settings.map(|word| word.as_c_str()))
         .chain([END_OF_SETTINGS, file])
         .map(CStr::as_ptr);
-    let mut words = words.chain(arguments.pointers());
+    let mut words = words.chain(arguments.map(CStr::as_ptr));
     // The last place stays null.
+    let mut argv = [std::ptr::null(); MAX_WORDS];
     for (place, word) in argv[..MAX_WORDS - 1].iter_mut().zip(&mut words) {
         *place = word;
     }
-    let mut path = PathBuffer::default();
-    if words.next().is_some() || own_directory(&mut path).is_none() {
+    if words.next().is_some() {
         return;
     }
-    let directory = path.used;
-    for place in COMMAND_PLACES {
-        path.used = directory;
-        if let Some(path) = path.append(place.as_bytes()) {
-            // SAFETY: the path is a C string, argv a null-terminated array of C strings, environ what execve takes.
-            unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), host_process::environ()) };
-        }
-    }
+    find_command(|path| {
+        // SAFETY: the path is a C string, argv a null-terminated array of C strings, environ what execve takes.
+        unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), host_process::environ()) };
+        None::<()>
+    });
 }
 
 /// In the child that could be neither the agent nor the launcher: ends it. It would run on as a second copy of the
@@ -141,70 +110,14 @@ pub fn exit(file: &CStr, errno: c_int) -> ! {
     unsafe { libc::_exit(127) }
 }
 
-/// A number on the stack, as text.
-struct Decimal(Stack<12>);
-
-impl Decimal {
-    fn of(number: libc::pid_t) -> Decimal {
-        let mut text = Stack::default();
-        let _ = write!(text, "{number}\0");
-        Decimal(text)
-    }
-
-    fn text(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.0.bytes).unwrap_or_default()
-    }
-}
-
-/// Text on the stack. What does not fit is cut.
-struct Stack<const SIZE: usize> {
-    bytes: [u8; SIZE],
-    used: usize,
-}
-
-impl<const SIZE: usize> Default for Stack<SIZE> {
-    fn default() -> Stack<SIZE> {
-        Stack {
-            bytes: [0; SIZE],
-            used: 0,
-        }
-    }
-}
-
-impl<const SIZE: usize> fmt::Write for Stack<SIZE> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let taken = text.len().min(SIZE - self.used);
-        self.bytes[self.used..self.used + taken].copy_from_slice(&text.as_bytes()[..taken]);
-        self.used += taken;
-        if taken < text.len() {
-            Err(fmt::Error)
-        } else {
-            Ok(())
-        }
-    }
-}
-
-/// The level that holds in a forked child, which can't ask env_logger.
-static LEVEL: AtomicUsize = AtomicUsize::new(Level::Warn as usize);
-
-/// In the application, at load: takes note of the level up to which this module logs.
-pub fn note_level() {
-    let enabled = |level: &Level| {
-        let metadata = Metadata::builder();
-        let metadata = { metadata }.level(*level).target(module_path!()).build();
-        log::logger().enabled(&metadata)
-    };
-    let level = Level::iter().filter(enabled).max();
-    LEVEL.store(level.map_or(0, |level| level as usize), Ordering::Relaxed);
-}
-
-/// Between fork and exec: logs one line, if `level` is enabled. A line longer than PIPE_BUF is cut.
+/// Between fork and exec: logs one line, if some module logs at `level`: the child can't ask env_logger. A line longer
+/// than PIPE_BUF is cut.
 fn log(level: Level, text: fmt::Arguments<'_>) {
-    if level as usize > LEVEL.load(Ordering::Relaxed) {
+    if level > log::max_level() {
         return;
     }
-    let mut line = Stack::<{ libc::PIPE_BUF }>::default();
+    let mut line = StackBuffer::<{ libc::PIPE_BUF }>::new();
     // An error means only that the line was cut.
     let _ = writeln!(line, "{}", logging::Line(level, text));
-    logging::emit(&line.bytes[..line.used]);
+    logging::emit(line.bytes());
 }

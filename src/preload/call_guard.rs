@@ -1,97 +1,75 @@
 //! The call guard, for an MPI that spawnfix does not know: around the real call, in the application, fd 0 reads as
 //! closed.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use libc::c_int;
 
+use crate::preload::nested::{Nested, User};
 use crate::shared::stdio::{self, Stdin};
 
 /// While one lives, fd 0 of the application is what [`stdio::replace_stdin`] makes it. Dropping the last one puts back what
 /// was there: the same open file description, the same FD_CLOEXEC; nothing, if fd 0 was closed.
 ///
 /// The number 0 is never free in between. Other threads see the change, as descriptors belong to the process.
-pub struct CallGuard(());
+pub type CallGuard = User<SetAside>;
 
-/// What the guards that live at present have set aside: the first one saves, the last one restores.
-static SET_ASIDE: Mutex<SetAside> = Mutex::new(SetAside {
-    guards: 0,
-    original: Original::Closed,
-});
+static SET_ASIDE: Nested<SetAside> = Nested::new();
 
-struct SetAside {
-    guards: usize,
-    original: Original,
+/// Takes fd 0 away from the application. `None`: it can't be saved or replaced, and is as before.
+pub fn begin(call: &str) -> Option<CallGuard> {
+    if let Some(threads) = threads().filter(|&threads| threads > 1) {
+        log::warn!(
+            "{call}: all {threads} threads of this process are without stdin during the call"
+        );
+    }
+    let failed = |errno: &c_int| {
+        log::warn!("{call}: stdin can't be replaced (errno {errno}); the call goes on without")
+    };
+    SET_ASIDE.enter(save_and_replace).inspect_err(failed).ok()
 }
 
-enum Original {
+/// What was fd 0.
+pub enum SetAside {
     Closed,
     Open { saved: c_int, flags: c_int },
 }
 
-impl CallGuard {
-    /// Takes fd 0 away from the application.
-    ///
-    /// # Errors
-    /// Gives errno when fd 0 can't be saved or replaced; it is as before then.
-    pub fn new() -> Result<CallGuard, c_int> {
-        let mut aside = set_aside();
-        if aside.guards == 0 {
-            aside.original = save_and_replace()?;
-        }
-        aside.guards += 1;
-        Ok(CallGuard(()))
-    }
-}
-
-impl Drop for CallGuard {
+impl Drop for SetAside {
     fn drop(&mut self) {
-        let mut aside = set_aside();
-        aside.guards -= 1;
-        if aside.guards > 0 {
-            return;
-        }
         // What the application itself has put there meanwhile stays.
         let ours = is_replaced();
         // SAFETY: `saved` was duplicated by `save_and_replace` and is closed nowhere else. fd 0 is closed only if it is
         // what `save_and_replace` opened there.
         unsafe {
-            match aside.original {
-                Original::Closed if ours => libc::close(libc::STDIN_FILENO),
-                Original::Closed => 0,
-                Original::Open { saved, .. } if !ours => libc::close(saved),
-                Original::Open { saved, flags } => {
-                    libc::dup2(saved, libc::STDIN_FILENO);
-                    libc::fcntl(libc::STDIN_FILENO, libc::F_SETFD, flags);
-                    libc::close(saved)
+            match *self {
+                SetAside::Closed if ours => _ = libc::close(libc::STDIN_FILENO),
+                SetAside::Closed => {}
+                SetAside::Open { saved, flags } => {
+                    if ours {
+                        libc::dup2(saved, libc::STDIN_FILENO);
+                        libc::fcntl(libc::STDIN_FILENO, libc::F_SETFD, flags);
+                    }
+                    libc::close(saved);
                 }
-            };
+            }
         }
     }
 }
 
-fn set_aside() -> MutexGuard<'static, SetAside> {
-    SET_ASIDE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn save_and_replace() -> Result<Original, c_int> {
+fn save_and_replace() -> Result<SetAside, c_int> {
     // SAFETY: fcntl, open, dup2 and close on descriptors of which only fd 0 is not ours.
     unsafe {
         let flags = libc::fcntl(libc::STDIN_FILENO, libc::F_GETFD);
         if flags < 0 {
             stdio::replace_stdin()?;
-            return Ok(Original::Closed);
+            return Ok(SetAside::Closed);
         }
         // Above fd 2, so that the copy is nobody's stdout or stderr.
         let saved = libc::fcntl(libc::STDIN_FILENO, libc::F_DUPFD_CLOEXEC, 3);
         if saved < 0 {
             return Err(stdio::errno());
         }
-        if let Err(errno) = stdio::replace_stdin() {
-            libc::close(saved);
-            return Err(errno);
-        }
-        Ok(Original::Open { saved, flags })
+        stdio::replace_stdin().inspect_err(|_| _ = libc::close(saved))?;
+        Ok(SetAside::Open { saved, flags })
     }
 }
 
@@ -103,7 +81,7 @@ fn is_replaced() -> bool {
 }
 
 /// How many threads the application has, as far as the system tells.
-pub fn threads() -> Option<usize> {
+fn threads() -> Option<usize> {
     #[cfg(target_os = "linux")]
     return Some(std::fs::read_dir("/proc/self/task").ok()?.count());
     #[cfg(target_vendor = "apple")]

@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 use libc::{c_char, c_int};
 
 use crate::mpi::environment::{self, Management};
-use crate::shared::settings::{self, Complaint, Settings};
+use crate::preload::c_strings::c_strings;
+use crate::shared::settings::{self, Settings};
 
 /// What was read at load.
 struct AtLoad {
@@ -22,14 +23,15 @@ static AT_LOAD: OnceLock<AtLoad> = OnceLock::new();
 static MANAGEMENT: OnceLock<Management> = OnceLock::new();
 
 /// Reads the environment, for the ctor. Gives a complaint for each setting that cannot be used.
-pub fn read_environment() -> Vec<Complaint> {
+pub fn read_environment() -> Vec<String> {
     // SAFETY: the ctor runs while nothing else does, so nothing changes the environment before this function returns.
-    let variables: Vec<&[u8]> = unsafe { variables() }.collect();
+    let variables = unsafe { c_strings(environ()) }.map(CStr::to_bytes);
+    let read = |name: &&[u8]| name.starts_with(b"SPAWNFIX_") || name.starts_with(b"PMI");
+    let variables: Vec<&[u8]> = variables.filter(read).collect();
     // Most processes have none, and are spared the rest.
     if variables.is_empty() {
         return Vec::new();
     }
-    let name = |variable: &'static [u8]| variable.split(|&byte| byte == b'=').next();
     // Now: later, in a singleton, Open MPI 4's MPI_Init sets PMIX_RANK itself, and descriptors get other uses.
     let value = |sought: &str| {
         let mut found = variables
@@ -43,15 +45,12 @@ pub fn read_environment() -> Vec<Complaint> {
         return Vec::new();
     }
     let (settings, complaints) = settings::parse(variables.iter().copied());
-    // The log file as an absolute path, in place of what stands in the environment.
+    // The log file as an absolute path: the first of two definitions counts.
     let log_file = settings.log_file.as_ref().map(|file| {
         let name = settings::LOG_FILE.as_bytes();
         [name, b"=", file.to_bytes()].concat()
     });
-    let others = variables
-        .iter()
-        .filter(|variable| name(variable) != Some(settings::LOG_FILE.as_bytes()))
-        .map(|variable| variable.to_vec());
+    let others = variables.iter().map(|variable| variable.to_vec());
     let words = log_file.into_iter().chain(others);
     let words = words.filter_map(|word| CString::new(word).ok()).collect();
     let _ = AT_LOAD.set(AtLoad { settings, words });
@@ -72,38 +71,6 @@ pub fn settings_as_words() -> &'static [CString] {
 /// Who managed this process at load.
 pub fn management() -> Management {
     MANAGEMENT.get().copied().unwrap_or_default()
-}
-
-/// What the names of the variables begin with that are read at load: our own, and the process managers'.
-const PREFIXES: [&[u8]; 2] = [b"SPAWNFIX_", b"PMI"];
-
-/// Each `NAME=value` of the environment that begins with one of [`PREFIXES`], without copying it.
-///
-/// # Safety
-/// Nothing may change the environment while the iterator or what it yielded is in use.
-unsafe fn variables<'a>() -> impl Iterator<Item = &'a [u8]> {
-    // SAFETY: by this function's contract the array stays as it is.
-    let environ = unsafe { environ() };
-    let variables = (0..).map_while(move |at| {
-        if environ.is_null() {
-            return None;
-        }
-        // SAFETY: environ ends with a null, at which this iterator ends for good (`fuse`): `at` is not past it.
-        let variable = unsafe { *environ.add(at) };
-        (!variable.is_null()).then_some(variable)
-    });
-    // Every process pays for this loop over its environment: most variables end here, at their first byte.
-    let variables = variables.fuse().filter(|&variable| {
-        let begins = |prefix: &[u8]| {
-            let mut prefix = prefix.iter().enumerate();
-            // SAFETY: `variable` is a C string, and the comparison ends with the first byte that differs, at the latest
-            // its final zero.
-            prefix.all(|(at, &byte)| unsafe { *variable.add(at) } == byte as c_char)
-        };
-        PREFIXES.iter().any(|prefix| begins(prefix))
-    });
-    // SAFETY: `variable` is a C string that stays as it is.
-    variables.map(|variable| unsafe { CStr::from_ptr(variable) }.to_bytes())
 }
 
 /// The C library's `environ`: a null-terminated array of C strings, or null.

@@ -1,49 +1,36 @@
 //! MPI_Init in a singleton: it gets the remedies, and does not keep the application's signals.
 
 use std::mem::MaybeUninit;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use libc::c_int;
 
 use crate::mpi::remedies::Target;
 use crate::preload::after_fork;
-use crate::preload::env_changes::{self, EnvChanges};
+use crate::preload::env_changes;
 use crate::preload::real_fn::RealFn;
 
-/// One call of MPI_Init, from before the real function to behind it.
-#[derive(Default)]
-pub struct Init {
-    changes: Option<EnvChanges>,
-    dispositions: Dispositions,
-}
-
-impl Init {
-    /// The application is about to call this real function.
-    pub fn begin(name: &str, real: &RealFn) -> Init {
+/// Calls the real function, `call`. No panic leaves this: a defect here costs the remedies.
+pub fn around(name: &str, real: &RealFn, call: impl FnOnce() -> c_int) -> c_int {
+    let begun = catch_unwind(AssertUnwindSafe(|| {
         let mpi = real.mpi();
         after_fork::note_mpi(&mpi);
-        if !env_changes::is_wanted(&mpi) {
-            return Init::default();
-        }
-        Init {
-            changes: EnvChanges::begin(name, Target::Init, &mpi, &real.object()),
-            dispositions: Dispositions::save(),
-        }
+        let changes = env_changes::begin(name, Target::Init, &mpi, &real.object());
+        changes.map(|changes| (changes, Dispositions::save()))
+    }));
+    let code = call();
+    if let Ok(Some((changes, dispositions))) = begun {
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            drop(changes);
+            dispositions.restore(name);
+        }));
     }
-
-    /// The real function has returned.
-    pub fn end(self, name: &str) {
-        drop(self.changes);
-        let restored = self.dispositions.restore();
-        if !restored.is_empty() {
-            log::info!("{name}: the application's signal dispositions are back: {restored:?}");
-        }
-    }
+    code
 }
 
 /// The signal dispositions that are not the default. MPI_Init lets libfabric's shm provider take SIGINT, SIGHUP and
 /// others (ofi_shm_p2p: prov/util/src/util_shm.c in libfabric), though the application handles or ignores them: `nohup`
 /// is lost, and Ctrl-C at a prompt removes the segments by which children connect.
-#[derive(Default)]
 struct Dispositions(Vec<(c_int, libc::sigaction)>);
 
 impl Dispositions {
@@ -57,17 +44,16 @@ impl Dispositions {
         Dispositions(set.collect())
     }
 
-    /// Puts back those that have changed, and gives their numbers.
-    fn restore(self) -> Vec<c_int> {
-        let changed = self.0.into_iter().filter(|(signal, before)| {
+    /// Puts back those that have changed.
+    fn restore(mut self, name: &str) {
+        self.0.retain(|(signal, before)| {
             of(*signal).is_some_and(|now| now.sa_sigaction != before.sa_sigaction)
         });
-        let restored = changed.map(|(signal, before)| {
+        for (signal, before) in self.0 {
             // SAFETY: the disposition is what the application had set for this signal; nothing is written.
             unsafe { libc::sigaction(signal, &before, std::ptr::null_mut()) };
-            signal
-        });
-        restored.collect()
+            log::info!("{name}: the application's disposition of signal {signal} is back");
+        }
     }
 }
 

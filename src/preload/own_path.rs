@@ -1,124 +1,93 @@
-//! The file that this library was loaded from, found between fork and exec: nothing allocates or takes a lock.
+//! The file that this library was loaded from, and the command near it. What runs between fork and exec neither allocates nor
+//! takes a lock.
 
 use std::ffi::{CStr, CString};
 
+use crate::preload::stack_buffer::StackBuffer;
 use crate::shared::internal_args::COMMAND_PLACES;
 #[cfg(target_os = "linux")]
 use crate::shared::paths;
 
-/// A path on the stack, with a final 0 behind what is used.
-pub struct PathBuffer {
-    bytes: [u8; libc::PATH_MAX as usize],
-    pub used: usize,
-}
+/// A path, or a line of /proc/self/maps.
+type Path = StackBuffer<{ libc::PATH_MAX as usize }>;
 
-impl Default for PathBuffer {
-    fn default() -> PathBuffer {
-        PathBuffer {
-            bytes: [0; libc::PATH_MAX as usize],
-            used: 0,
-        }
-    }
-}
-
-impl PathBuffer {
-    /// The path with this behind it, or `None` if that is too long.
-    pub fn append(&mut self, bytes: &[u8]) -> Option<&CStr> {
-        let end = self.used + bytes.len();
-        *self.bytes.get_mut(end)? = 0;
-        self.bytes[self.used..end].copy_from_slice(bytes);
-        self.used = end;
-        CStr::from_bytes_with_nul(&self.bytes[..=end]).ok()
-    }
-}
-
-/// Between fork and exec: the directory of the file that this library was loaded from, with its final slash.
-pub fn own_directory(path: &mut PathBuffer) -> Option<()> {
-    own_file(path)?;
-    while path.used > 0 && path.bytes[path.used - 1] != b'/' {
-        path.used -= 1;
-    }
-    Some(())
+/// Between fork and exec: calls this with each path that the command may have, until it gives something.
+pub fn find_command<T>(mut attempt: impl FnMut(&CStr) -> Option<T>) -> Option<T> {
+    let mut path = own_file()?;
+    let directory = path.bytes().iter().rposition(|&byte| byte == b'/')? + 1;
+    COMMAND_PLACES.iter().find_map(|place| {
+        path.keep(0..directory);
+        path.append(place.as_bytes())?;
+        attempt(path.c_str()?)
+    })
 }
 
 /// The command, where the library finds it. Not for a forked child.
 pub fn command() -> Option<CString> {
-    let mut path = PathBuffer::default();
-    own_directory(&mut path)?;
-    let directory = path.used;
-    COMMAND_PLACES.iter().find_map(|place| {
-        path.used = directory;
-        let file = path.append(place.as_bytes())?;
-        // SAFETY: access takes a C string.
-        (unsafe { libc::access(file.as_ptr(), libc::X_OK) } == 0).then(|| file.to_owned())
-    })
+    // SAFETY: access takes a C string.
+    let is_there = |file: &CStr| unsafe { libc::access(file.as_ptr(), libc::X_OK) } == 0;
+    find_command(|file| is_there(file).then(|| file.to_owned()))
 }
 
 /// Between fork and exec: the file that this library was loaded from. dladdr would take the dynamic linker's lock here,
 /// and would cost each process something at load.
-fn own_file(path: &mut PathBuffer) -> Option<()> {
+fn own_file() -> Option<Path> {
     let own = own_file as *const () as usize;
+    let mut path = Path::new();
     #[cfg(target_vendor = "apple")]
     {
-        path.used = super::macos::file_of_code(own, &mut path.bytes)?;
-        Some(())
+        let length = super::macos::file_of_code(own, path.space())?;
+        path.keep(0..length);
+        Some(path)
     }
     #[cfg(target_os = "linux")]
     // SAFETY: the path is a C string; the descriptor was opened here; `chunk` has the length that is given.
     unsafe {
-        let maps = libc::open(
-            c"/proc/self/maps".as_ptr(),
-            libc::O_RDONLY | libc::O_CLOEXEC,
-        );
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+        let maps = libc::open(c"/proc/self/maps".as_ptr(), flags);
         let mut chunk = [0; 512];
         let found = loop {
             let count = libc::read(maps, chunk.as_mut_ptr().cast(), chunk.len());
             let Some(read) = usize::try_from(count).ok().filter(|count| *count > 0) else {
-                break None;
+                break false;
             };
-            if chunk[..read].iter().any(|&byte| path.take(byte, own)) {
-                break Some(());
+            if chunk[..read].iter().any(|&byte| take(&mut path, byte, own)) {
+                break true;
             }
         };
         libc::close(maps);
-        found
+        found.then_some(path)
     }
 }
 
+/// Takes one byte of /proc/self/maps. True: a line has ended which names the file that is mapped at this address, and the
+/// buffer has that path.
 #[cfg(target_os = "linux")]
-impl PathBuffer {
-    /// Takes one byte of /proc/self/maps. True: a line has ended which names the file that is mapped at this address,
-    /// and that path is all that the buffer has now.
-    fn take(&mut self, byte: u8, address: usize) -> bool {
-        if byte != b'\n' {
-            // A line that is too long is cut, and names no file of ours.
-            let _ = self.append(&[byte]);
-            return false;
-        }
-        let range = file_at(&self.bytes[..self.used], address);
-        self.used = range.clone().map_or(0, |range| range.len());
-        if let Some(range) = range.clone() {
-            self.bytes.copy_within(range, 0);
-        }
-        range.is_some()
+fn take(line: &mut Path, byte: u8, address: usize) -> bool {
+    if byte != b'\n' {
+        // A line that is too long is cut, and names no file of ours.
+        let _ = line.append(&[byte]);
+        return false;
     }
+    let file = file_at(line.bytes(), address);
+    line.keep(file.clone().unwrap_or(0..0));
+    file.is_some()
 }
 
 /// Where the file's path is in this line of /proc/PID/maps (proc(5)), if it is mapped at this address.
 #[cfg(target_os = "linux")]
-pub fn file_at(line: &[u8], address: usize) -> Option<std::ops::Range<usize>> {
+fn file_at(line: &[u8], address: usize) -> Option<std::ops::Range<usize>> {
     let number = |text: &[u8]| usize::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok();
     let dash = line.iter().position(|&byte| byte == b'-')?;
     let blank = line.iter().position(|&byte| byte == b' ')?;
     let range = number(&line[..dash])?..number(line.get(dash + 1..blank)?)?;
-    if !range.contains(&address) {
-        return None;
-    }
     let start = line.iter().position(|&byte| byte == b'/')?;
-    Some(start..start + paths::without_deleted(&line[start..]).len())
+    let length = paths::without_deleted(&line[start..]).len();
+    range.contains(&address).then_some(start..start + length)
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
@@ -156,9 +125,10 @@ mod tests {
 
     #[test]
     fn a_process_finds_its_own_file() {
-        let mut path = PathBuffer::default();
-        own_file(&mut path).unwrap();
         let own = std::env::current_exe().unwrap();
-        assert_eq!(OsStr::from_bytes(&path.bytes[..path.used]), own.as_os_str());
+        assert_eq!(
+            OsStr::from_bytes(own_file().unwrap().bytes()),
+            own.as_os_str()
+        );
     }
 }

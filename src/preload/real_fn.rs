@@ -22,32 +22,21 @@ impl RealFn {
     /// The function that the dynamic linker would have bound without us, or `None` if no MPI is loaded. It is looked
     /// up each time, as an MPI may be unloaded and another one loaded, and one look-up is nothing beside a spawn.
     ///
-    /// Where several loaded libraries define it, it is that of the MPI that is initialised.
+    /// Where several loaded libraries define it, it is the one that the caller is linked with; where it is linked with none,
+    /// that of the MPI that is initialised.
     pub fn find(name: &str) -> Option<RealFn> {
-        let mut found = definitions(&CString::new(name).ok()?);
-        let at = match found.len() {
-            0 | 1 => 0,
-            _ => found.iter().position(RealFn::is_initialized).unwrap_or(0),
-        };
-        (!found.is_empty()).then(|| found.swap_remove(at))
-    }
-
-    /// The same for MPI_Init, before any MPI is initialised: where several loaded libraries define it, it is the one that
-    /// the caller is linked with.
-    pub fn find_for_caller(name: &str) -> Option<RealFn> {
         let name = CString::new(name).ok()?;
         let mut found = definitions(&name);
-        let own = || {
-            found
-                .iter()
-                .position(|real| Some(real.address) == callers_own(&name))
+        let at = match found.len() {
+            0 | 1 => None,
+            _ => {
+                let own = callers_own(&name);
+                let is_own = |real: &RealFn| Some(real.address) == own;
+                let at = found.iter().position(is_own);
+                at.or_else(|| found.iter().position(RealFn::is_initialized))
+            }
         };
-        let at = if found.len() > 1 {
-            own().unwrap_or(0)
-        } else {
-            0
-        };
-        (!found.is_empty()).then(|| found.swap_remove(at))
+        (!found.is_empty()).then(|| found.swap_remove(at.unwrap_or(0)))
     }
 
     /// One that needs no reference to its library.
@@ -58,14 +47,19 @@ impl RealFn {
         }
     }
 
-    /// The function's address.
-    pub fn address(&self) -> usize {
-        self.address.get()
+    /// The function itself.
+    ///
+    /// # Safety
+    /// `F` must be a function pointer of its prototype.
+    pub unsafe fn cast<F: Copy>(&self) -> F {
+        // SAFETY: by this function's contract, the address is an `F`.
+        unsafe { function_at(self.address) }
     }
 
     /// The file that it was loaded from.
     pub fn object(&self) -> String {
-        file_of(self.address()).map_or(String::new(), |file| Escaped(file.to_bytes()).to_string())
+        file_of(self.address.get())
+            .map_or(String::new(), |file| Escaped(file.to_bytes()).to_string())
     }
 
     /// Its MPI, by MPI_Get_library_version, which may be called at any time, also before MPI_Init.
@@ -73,31 +67,26 @@ impl RealFn {
         type GetLibraryVersion = unsafe extern "C-unwind" fn(*mut c_char, *mut c_int) -> c_int;
         let mut text = [0u8; VERSION_SIZE];
         let mut length: c_int = 0;
-        let code = self.sibling(c"MPI_Get_library_version").map(|address| {
-            // SAFETY: the address is that of MPI_Get_library_version, whose C prototype this is; the buffer has the size
-            // that the MPI standard asks for; both pointers are good for the call.
-            unsafe {
-                let get = std::mem::transmute::<usize, GetLibraryVersion>(address.get());
-                get(text.as_mut_ptr().cast(), &mut length)
-            }
-        });
+        let has_text = self
+            .sibling(c"MPI_Get_library_version")
+            .is_some_and(|address| {
+                // SAFETY: this is the prototype of MPI_Get_library_version; the buffer has the size that the MPI standard asks
+                // for; both pointers are good for the call.
+                unsafe {
+                    let get = function_at::<GetLibraryVersion>(address);
+                    get(text.as_mut_ptr().cast(), &mut length) == 0
+                }
+            });
         let length = usize::try_from(length).unwrap_or(0).min(VERSION_SIZE);
-        Mpi::from_version_text(if code == Some(0) {
-            &text[..length]
-        } else {
-            b""
-        })
+        Mpi::from_version_text(if has_text { &text[..length] } else { b"" })
     }
 
     fn is_initialized(&self) -> bool {
         type Initialized = unsafe extern "C-unwind" fn(*mut c_int) -> c_int;
         let mut flag: c_int = 0;
         self.sibling(c"MPI_Initialized").is_some_and(|address| {
-            // SAFETY: the address is that of MPI_Initialized, whose C prototype this is, and which may be called at any
-            // time; it writes one int.
-            let code =
-                unsafe { std::mem::transmute::<usize, Initialized>(address.get())(&mut flag) };
-            code == 0 && flag != 0
+            // SAFETY: this is the prototype of MPI_Initialized, which may be called at any time; it writes one int.
+            unsafe { function_at::<Initialized>(address)(&mut flag) == 0 && flag != 0 }
         })
     }
 
@@ -120,6 +109,14 @@ impl Drop for RealFn {
             unsafe { libc::dlclose(self.handle) };
         }
     }
+}
+
+/// # Safety
+/// `F` must be the type of a pointer to the function at this address.
+unsafe fn function_at<F: Copy>(address: NonZeroUsize) -> F {
+    const { assert!(size_of::<F>() == size_of::<NonZeroUsize>()) };
+    // SAFETY: a function pointer has the size of an address; by this function's contract it is of this type.
+    unsafe { std::mem::transmute_copy(&address) }
 }
 
 /// What the object that called the hook would have called without us: the function of this name that it and its

@@ -1,5 +1,5 @@
-//! One format, `spawnfix[PID]: LEVEL: text`, and one way to write a line: env_logger's lines come this way, and so do
-//! those of a forked child, which the library formats on the stack.
+//! One format, `spawnfix[PID]: LEVEL: text`, and one way to write a line: the lines that env_logger's filter lets through come
+//! this way, and so do those of a forked child, which the library formats on the stack.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fmt::{self, Write as _};
@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::c_int;
 use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use crate::shared::paths::is_accessible;
 
 /// The logger that `log`'s macros reach. It builds env_logger when there is something to say: most processes
 /// under the preload say nothing.
@@ -30,7 +32,9 @@ impl Log for Lazy {
     }
 
     fn log(&self, record: &Record<'_>) {
-        logger().log(record);
+        if logger().matches(record) {
+            emit(format!("{}\n", Line(record.level(), *record.args())).as_bytes());
+        }
     }
 
     fn flush(&self) {}
@@ -56,16 +60,8 @@ pub fn start(filter: Option<&str>, file: Option<&CStr>) {
 fn logger() -> &'static env_logger::Logger {
     static LOGGER: OnceLock<env_logger::Logger> = OnceLock::new();
     LOGGER.get_or_init(|| {
-        env_logger::Builder::new()
-            .parse_filters(FILTER.get().map_or("warn", String::as_str))
-            .format(|buffer, record| {
-                io::Write::write_fmt(
-                    buffer,
-                    format_args!("{}\n", Line(record.level(), *record.args())),
-                )
-            })
-            .target(env_logger::Target::Pipe(Box::new(Output)))
-            .build()
+        let filter = FILTER.get().map_or("warn", String::as_str);
+        env_logger::Builder::new().parse_filters(filter).build()
     })
 }
 
@@ -76,20 +72,6 @@ impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Line(level, text) = self;
         write!(f, "spawnfix[{}]: {level}: {text}", std::process::id())
-    }
-}
-
-/// Where env_logger's lines go; each arrives whole.
-struct Output;
-
-impl io::Write for Output {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        emit(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -146,17 +128,12 @@ pub fn emit(line: &[u8]) {
 /// Whether lines could be appended to this file, as far as can be told without creating it: most processes under the
 /// preload have nothing to log.
 pub fn can_append(path: &Path) -> bool {
-    let accessible = |path: &Path, mode| {
-        CString::new(path.as_os_str().as_bytes())
-            // SAFETY: access takes a C string.
-            .is_ok_and(|path| unsafe { libc::access(path.as_ptr(), mode) == 0 })
-    };
     match path.metadata() {
-        Ok(there) => !there.is_dir() && accessible(path, libc::W_OK),
+        Ok(there) => !there.is_dir() && is_accessible(path, libc::W_OK),
         Err(_) => {
             // A link to nowhere would be followed when the file is created.
             let parent = path.parent().filter(|_| !path.is_symlink());
-            parent.is_some_and(|parent| accessible(parent, libc::W_OK | libc::X_OK))
+            parent.is_some_and(|parent| is_accessible(parent, libc::W_OK | libc::X_OK))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Files: what a name is on PATH, who interprets a script, and where this executable is.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -41,25 +41,20 @@ pub fn without_deleted(link: &[u8]) -> &[u8] {
 /// # Errors
 /// There is none, or none that this user may execute.
 pub fn find(name: &OsStr) -> Result<Vec<PathBuf>, NotFound> {
-    if name.as_bytes().contains(&b'/') {
-        let file = Path::new(name);
-        return match file.exists() {
-            _ if is_program(file) => Ok(vec![file.to_owned()]),
-            true => Err(NotFound::NotExecutable),
-            false => Err(NotFound::Missing),
-        };
-    }
     let path = std::env::var_os("PATH");
-    let files: Vec<_> = directories(path.as_deref())
-        .map(|directory| directory.join(name).components().collect::<PathBuf>())
-        .filter(|file| !name.is_empty() && file.is_file())
-        .collect();
-    let some = !files.is_empty();
+    let files: Vec<_> = match name.as_bytes().contains(&b'/') {
+        true => vec![PathBuf::from(name)],
+        false => directories(path.as_deref())
+            .map(|directory| directory.join(name).components().collect::<PathBuf>())
+            .filter(|file| !name.is_empty() && file.is_file())
+            .collect(),
+    };
+    let exists = files.iter().any(|file| file.exists());
     let programs: Vec<_> = files.into_iter().filter(|file| is_program(file)).collect();
-    match programs.is_empty() {
-        false => Ok(programs),
-        true if some => Err(NotFound::NotExecutable),
-        true => Err(NotFound::Missing),
+    match (programs.is_empty(), exists) {
+        (false, _) => Ok(programs),
+        (true, true) => Err(NotFound::NotExecutable),
+        (true, false) => Err(NotFound::Missing),
     }
 }
 
@@ -70,11 +65,14 @@ pub fn first(name: impl AsRef<OsStr>) -> Option<PathBuf> {
 
 /// Whether it is a file that this user may execute.
 pub fn is_program(file: &Path) -> bool {
-    let Ok(path) = std::ffi::CString::new(file.as_os_str().as_bytes()) else {
-        return false;
-    };
+    file.is_file() && is_accessible(file, libc::X_OK)
+}
+
+/// access(2).
+pub fn is_accessible(path: &Path, mode: libc::c_int) -> bool {
+    let path = CString::new(path.as_os_str().as_bytes());
     // SAFETY: access takes a C string.
-    file.is_file() && unsafe { libc::access(path.as_ptr(), libc::X_OK) == 0 }
+    path.is_ok_and(|path| unsafe { libc::access(path.as_ptr(), mode) == 0 })
 }
 
 /// The words behind a script's `#!`, with `env` replaced by what it would run. `None`: no script.
@@ -133,20 +131,11 @@ pub fn is_our_name(name: &OsStr) -> bool {
 
 /// Whether this file is this executable, or another installation's, by whatever name.
 pub fn is_wrapper(file: &Path) -> bool {
-    let Ok(real) = file.canonicalize() else {
-        return false;
-    };
-    let identity = |file: &Path| fs::metadata(file).map(|m| (m.len(), m.dev(), m.ino())).ok();
-    let same = || match (own(), identity(&real)) {
-        (Some(own), Some(there)) => match identity(&own) {
-            Some(here) if here == there => true,
-            // A copy.
-            Some(here) if here.0 == there.0 => fs::read(own).ok() == fs::read(&real).ok(),
-            _ => false,
-        },
-        _ => false,
-    };
-    is_our_name(real.as_os_str()) || same()
+    let identity = |file: &Path| fs::metadata(file).map(|file| (file.dev(), file.ino())).ok();
+    file.canonicalize().is_ok_and(|real| {
+        let is_own = |own: PathBuf| identity(&own) == identity(&real);
+        is_our_name(real.as_os_str()) || own().is_some_and(is_own)
+    })
 }
 
 /// This executable's own file, without symbolic links.

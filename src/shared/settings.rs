@@ -1,23 +1,10 @@
 //! `SPAWNFIX_*`: names, values and defaults. The library reads them once, at load, and passes them on to the agent
 //! ([`internal_args`](crate::shared::internal_args)).
 
-use std::ffi::{CString, OsStr, OsString};
-use std::fmt;
+use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::shared::logging::{self, Escaped};
-
-/// A setting that takes one of several words.
-pub trait Choice: Copy + 'static {
-    /// The words, and what each means. The first is the default.
-    const WORDS: &'static [(&'static str, Self)];
-
-    /// What this word means, if it is one of [`Choice::WORDS`].
-    fn of(word: &[u8]) -> Option<Self> {
-        let mut words = Self::WORDS.iter();
-        words.find_map(|(known, choice)| (known.as_bytes() == word).then_some(*choice))
-    }
-}
 
 /// `SPAWNFIX_GUARD`: how a spawn is guarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,15 +19,6 @@ pub enum GuardSetting {
     Off,
 }
 
-impl Choice for GuardSetting {
-    const WORDS: &[(&str, GuardSetting)] = &[
-        ("auto", GuardSetting::Auto),
-        ("launch", GuardSetting::Launch),
-        ("call", GuardSetting::Call),
-        ("off", GuardSetting::Off),
-    ];
-}
-
 /// `SPAWNFIX_INTERACTIVE`: whether the application is treated as an interactive session, which outlives its jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InteractiveSetting {
@@ -52,35 +30,6 @@ pub enum InteractiveSetting {
     Yes,
 }
 
-impl Choice for InteractiveSetting {
-    const WORDS: &[(&str, InteractiveSetting)] = &[
-        ("auto", InteractiveSetting::Auto),
-        ("0", InteractiveSetting::No),
-        ("1", InteractiveSetting::Yes),
-    ];
-}
-
-/// `SPAWNFIX_REMEDIES`: whether an MPI's environment gets what it needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RemediesSetting {
-    /// By the table in mpi/remedies.rs.
-    Auto,
-    /// No.
-    Off,
-}
-
-impl Choice for RemediesSetting {
-    const WORDS: &[(&str, RemediesSetting)] = &[
-        ("auto", RemediesSetting::Auto),
-        ("off", RemediesSetting::Off),
-    ];
-}
-
-/// `SPAWNFIX_INHERIT`.
-impl Choice for bool {
-    const WORDS: &[(&str, bool)] = &[("0", false), ("1", true)];
-}
-
 /// All settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -88,8 +37,8 @@ pub struct Settings {
     pub guard: GuardSetting,
     /// `SPAWNFIX_INTERACTIVE`.
     pub interactive: InteractiveSetting,
-    /// `SPAWNFIX_REMEDIES`.
-    pub remedies: RemediesSetting,
+    /// `SPAWNFIX_REMEDIES`: whether an MPI's environment gets what it needs, by the table in mpi/remedies.rs.
+    pub remedies: bool,
     /// `SPAWNFIX_INHERIT`: a launcher keeps our entry in LD_PRELOAD.
     pub inherit: bool,
     /// `SPAWNFIX_LOG`: an env_logger filter that [`is_filter`] has accepted.
@@ -103,64 +52,35 @@ impl Settings {
     pub const DEFAULT: Settings = Settings {
         guard: GuardSetting::Auto,
         interactive: InteractiveSetting::Auto,
-        remedies: RemediesSetting::Auto,
+        remedies: true,
         inherit: false,
         log: None,
         log_file: None,
     };
 }
 
-/// A value that cannot be used, in the words of the warning.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Complaint {
-    name: &'static str,
-    value: OsString,
-    refusal: Refusal,
-}
-
-/// What a variable takes, and what applies instead of the value that it has.
-#[derive(Debug, PartialEq, Eq)]
-struct Refusal {
-    takes: String,
-    instead: String,
-}
-
-impl fmt::Display for Complaint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = Escaped(self.value.as_bytes());
-        let Refusal { takes, instead } = &self.refusal;
-        write!(
-            f,
-            "{}={value} is ignored: it takes {takes}; {instead}",
-            self.name
-        )
-    }
-}
-
 /// The settings that these variables make, and a complaint for each value that cannot be used.
 ///
 /// As with getenv, the first of several definitions counts. An empty value means unset.
-pub fn parse<'a>(variables: impl Iterator<Item = &'a [u8]>) -> (Settings, Vec<Complaint>) {
+pub fn parse<'a>(variables: impl Iterator<Item = &'a [u8]>) -> (Settings, Vec<String>) {
     let mut settings = Settings::DEFAULT;
     let mut complaints = Vec::new();
-    let mut seen = [false; NAMES.len()];
+    let mut unseen = NAMES.to_vec();
     for variable in variables {
         let mut parts = variable.splitn(2, |&byte| byte == b'=');
         let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
             continue;
         };
-        let Some(at) = NAMES.iter().position(|known| known.as_bytes() == name) else {
+        let Some(at) = unseen.iter().position(|known| known.as_bytes() == name) else {
             continue;
         };
-        if std::mem::replace(&mut seen[at], true) || value.is_empty() {
+        let name = unseen.remove(at);
+        if value.is_empty() {
             continue;
         }
-        if let Err(refusal) = settings.apply(NAMES[at], value) {
-            complaints.push(Complaint {
-                name: NAMES[at],
-                value: OsString::from_vec(value.to_vec()),
-                refusal,
-            });
+        if let Err(refusal) = settings.apply(name, value) {
+            let value = Escaped(value);
+            complaints.push(format!("{name}={value} is ignored: it takes {refusal}"));
         }
     }
     (settings, complaints)
@@ -178,47 +98,52 @@ pub const LOG_FILE: &str = "SPAWNFIX_LOG_FILE";
 const NAMES: [&str; 6] = [GUARD, INTERACTIVE, REMEDIES, INHERIT, LOG, LOG_FILE];
 
 impl Settings {
-    /// Takes one value over, or refuses it.
-    fn apply(&mut self, name: &str, value: &[u8]) -> Result<(), Refusal> {
+    /// Takes one value over. An error says what the variable takes, and what applies instead.
+    fn apply(&mut self, name: &str, value: &[u8]) -> Result<(), String> {
+        use {GuardSetting as Guard, InteractiveSetting as Interactive};
         match name {
-            GUARD => self.guard = choose(value)?,
-            INTERACTIVE => self.interactive = choose(value)?,
-            REMEDIES => self.remedies = choose(value)?,
-            INHERIT => self.inherit = choose(value)?,
-            LOG => match std::str::from_utf8(value) {
-                Ok(text) if is_filter(text) => self.log = Some(text.to_owned()),
-                _ => {
-                    return Err(Refusal {
-                        takes: "off, error, warn, info, debug, trace or an env_logger filter on spawnfix's modules"
-                            .into(),
-                        instead: "warn applies".into(),
-                    });
-                }
-            },
+            GUARD => {
+                let (launch, call) = (("launch", Guard::Launch), ("call", Guard::Call));
+                let words = [("auto", Guard::Auto), launch, call, ("off", Guard::Off)];
+                self.guard = choose(value, &words)?;
+            }
+            INTERACTIVE => {
+                let auto = ("auto", Interactive::Auto);
+                let words = [auto, ("0", Interactive::No), ("1", Interactive::Yes)];
+                self.interactive = choose(value, &words)?;
+            }
+            REMEDIES => self.remedies = choose(value, &[("auto", true), ("off", false)])?,
+            INHERIT => self.inherit = choose(value, &[("0", false), ("1", true)])?,
+            LOG => {
+                let filter = std::str::from_utf8(value)
+                    .ok()
+                    .filter(|text| is_filter(text));
+                let filter = filter.ok_or(
+                    "off, error, warn, info, debug, trace or an env_logger filter on spawnfix's modules; warn applies",
+                )?;
+                self.log = Some(filter.to_owned());
+            }
             _ => {
                 let path = std::path::absolute(OsStr::from_bytes(value)).ok();
                 // Opened for each line, not kept: a descriptor of ours in the application would be in its way.
                 let path = path.filter(|path| logging::can_append(path));
                 let path =
                     path.and_then(|path| CString::new(path.into_os_string().into_vec()).ok());
-                self.log_file = Some(path.ok_or_else(|| Refusal {
-                    takes: "a file that can be appended to".into(),
-                    instead: "the log goes to stderr".into(),
-                })?);
+                let path = path.ok_or("a file that can be appended to; the log goes to stderr")?;
+                self.log_file = Some(path);
             }
         }
         Ok(())
     }
 }
 
-fn choose<T: Choice>(value: &[u8]) -> Result<T, Refusal> {
-    T::of(value).ok_or_else(|| {
-        let words: Vec<_> = T::WORDS.iter().map(|(word, _)| *word).collect();
+/// What this word means. The first is the default.
+fn choose<T: Copy>(value: &[u8], words: &[(&str, T)]) -> Result<T, String> {
+    let found = words.iter().find(|(word, _)| word.as_bytes() == value);
+    found.map(|(_, choice)| *choice).ok_or_else(|| {
+        let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
         let (last, others) = words.split_last().unwrap_or((&"", &[]));
-        Refusal {
-            takes: format!("{} or {last}", others.join(", ")),
-            instead: format!("{} applies", words[0]),
-        }
+        format!("{} or {last}; {} applies", others.join(", "), words[0])
     })
 }
 
@@ -250,11 +175,7 @@ mod tests {
     use super::*;
 
     fn settings(variables: &[&str]) -> (Settings, Vec<String>) {
-        let (settings, complaints) = parse(variables.iter().map(|variable| variable.as_bytes()));
-        (
-            settings,
-            complaints.iter().map(Complaint::to_string).collect(),
-        )
+        parse(variables.iter().map(|variable| variable.as_bytes()))
     }
 
     #[test]
@@ -285,7 +206,7 @@ mod tests {
         let expected = Settings {
             guard: GuardSetting::Call,
             interactive: InteractiveSetting::Yes,
-            remedies: RemediesSetting::Off,
+            remedies: false,
             inherit: true,
             log: Some("info,spawnfix::preload=debug".to_owned()),
             log_file: Some(c"/dev/null".to_owned()),

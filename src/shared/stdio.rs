@@ -111,7 +111,7 @@ pub fn errno() -> c_int {
 /// does no harm. Only async-signal-safe calls.
 pub fn isolate() -> Isolation {
     Isolation {
-        stdin: take_stdin(),
+        stdin: replace_stdin(),
         stdout: reopen(libc::STDOUT_FILENO),
         stderr: reopen(libc::STDERR_FILENO),
     }
@@ -120,8 +120,8 @@ pub fn isolate() -> Isolation {
 /// What [`isolate`] did, for the log.
 pub struct Isolation {
     stdin: Result<(), c_int>,
-    stdout: Reopened,
-    stderr: Reopened,
+    stdout: Result<bool, c_int>,
+    stderr: Result<bool, c_int>,
 }
 
 impl Isolation {
@@ -136,11 +136,18 @@ impl Isolation {
 
 impl fmt::Display for Isolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("stdin closed")?;
-        if let Err(errno) = self.stdin {
-            write!(f, " (/dev/null can't be opened: errno {errno})")?;
+        match self.stdin {
+            Ok(()) => f.write_str("stdin closed")?,
+            Err(errno) => write!(f, "stdin shared (/dev/null can't be opened: errno {errno})")?,
         }
-        write!(f, ", stdout {}, stderr {}", self.stdout, self.stderr)
+        for (name, reopened) in [("stdout", self.stdout), ("stderr", self.stderr)] {
+            match reopened {
+                Ok(true) => write!(f, ", {name} reopened")?,
+                Ok(false) => write!(f, ", {name} kept")?,
+                Err(errno) => write!(f, ", {name} kept (it can't be reopened: errno {errno})")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -165,62 +172,26 @@ pub fn replace_stdin() -> Result<(), c_int> {
     }
 }
 
-/// [`replace_stdin`], for a process with one thread that has no use for fd 0 itself. Where it may have no more
-/// descriptors, fd 0 makes room; where there is no /dev/null, fd 0 stays closed. Async-signal-safe.
-fn take_stdin() -> Result<(), c_int> {
-    replace_stdin().or_else(|_| {
-        // SAFETY: fd 0 is this process's own, and nothing reads it.
-        unsafe { libc::close(libc::STDIN_FILENO) };
-        replace_stdin()
-    })
-}
-
-/// What became of an output descriptor, for the log.
-enum Reopened {
-    /// It has an open file description of its own.
-    Yes,
-    /// It is neither a terminal nor a pipe: a file's flags do no harm, and a socket can't be opened again.
-    NoNeed,
-    /// It could not be opened again, for this errno.
-    Failed(c_int),
-}
-
-impl fmt::Display for Reopened {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reopened::Yes => f.write_str("reopened"),
-            Reopened::NoNeed => f.write_str("kept"),
-            Reopened::Failed(errno) => write!(f, "kept (it can't be reopened: errno {errno})"),
-        }
-    }
-}
-
-/// Gives `fd` an open file description of its own, if it is a terminal or a pipe.
-fn reopen(fd: c_int) -> Reopened {
-    let Some(stat) = stat(fd) else {
-        return Reopened::NoNeed;
-    };
-    match stat.st_mode & libc::S_IFMT {
-        libc::S_IFIFO => {}
-        libc::S_IFCHR if is_terminal(fd) && !is_pty_master(fd) => {}
-        _ => return Reopened::NoNeed,
+/// Gives `fd` an open file description of its own, if it is a terminal or a pipe: a file's flags do no harm, and a socket
+/// can't be opened again. Tells whether it did so, or the errno for which it could not.
+fn reopen(fd: c_int) -> Result<bool, c_int> {
+    let kind = stat(fd).map(|stat| stat.st_mode & libc::S_IFMT);
+    match kind {
+        Some(libc::S_IFIFO) => {}
+        Some(libc::S_IFCHR) if is_terminal(fd) && !is_pty_master(fd) => {}
+        _ => return Ok(false),
     }
     // SAFETY: `fd` is open, as fstat has shown; `own` is a descriptor that was opened here.
     unsafe {
         let flags = libc::fcntl(fd, libc::F_GETFL);
         // O_NONBLOCK: opening a pipe that nobody reads any more fails then, where it would wait for a reader.
-        let own = match open_again(
-            fd,
-            (flags & libc::O_ACCMODE) | libc::O_NONBLOCK | libc::O_NOCTTY,
-        ) {
-            Ok(own) => own,
-            Err(errno) => return Reopened::Failed(errno),
-        };
+        let first = (flags & libc::O_ACCMODE) | libc::O_NONBLOCK | libc::O_NOCTTY;
+        let own = open_again(fd, first)?;
         libc::fcntl(own, libc::F_SETFL, flags & !libc::O_NONBLOCK);
         libc::dup2(own, fd);
         libc::close(own);
     }
-    Reopened::Yes
+    Ok(true)
 }
 
 /// Whether this is the master side of a pseudo-terminal: opening that again would make a new terminal.

@@ -108,7 +108,7 @@ mod tests {
             ("", "/o/libspawnfix.so"),
             (
                 "libm.so.6 libdl.so.2",
-                "/o/libspawnfix.so:libm.so.6 libdl.so.2",
+                "/o/libspawnfix.so:libm.so.6:libdl.so.2",
             ),
             ("/x/libspawnfix.so:libm.so.6", "/o/libspawnfix.so:libm.so.6"),
             ("libm.so.6:/o/libspawnfix.so", "libm.so.6:/o/libspawnfix.so"),

@@ -398,7 +398,7 @@ fn children_inherit_the_other_preloads_and_not_the_library() {
         ),
         (
             format!("{one} {ours} {two}"),
-            format!("{one} {two}"),
+            format!("{one}:{two}"),
             kept.clone(),
         ),
         (format!("{one}:{two}:{ours}"), format!("{one}:{two}"), kept),

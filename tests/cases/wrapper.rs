@@ -152,7 +152,7 @@ fn the_library_comes_in_front_of_other_preloads_and_never_twice() {
         ),
         (
             "libm.so.6 libdl.so.2",
-            format!("{ours}:libm.so.6 libdl.so.2"),
+            format!("{ours}:libm.so.6:libdl.so.2"),
         ),
         (&ours, ours.clone()),
         (&format!("libm.so.6:{ours}"), format!("libm.so.6:{ours}")),

@@ -10,7 +10,7 @@ fuzz_target!(|input: &[u8]| {
     let name = mpi.to_string();
     assert!(is_plain(&name), "{name:?}");
     if mpi.family == Family::Unknown {
-        assert!(mpi.cannot_spawn().is_none() && mpi.version.is_empty());
+        assert!(mpi.cannot_spawn.is_none() && mpi.version.is_empty());
         assert!(name.len() < 1000);
     }
     // The name that we give it names it.
