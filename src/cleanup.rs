@@ -1,5 +1,6 @@
 //! `spawnfix --sweep`: ends agents whose application is gone. An agent that is asked to end ends its jobs first.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -16,35 +17,26 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Ends these agents, or all of this user's, if their application is gone; with `dry`, lists them. The exit status is 0
 /// if afterwards none of them is left.
 pub fn main(pids: &[i32], dry: bool) -> ExitCode {
-    let mut orphans: Vec<_> = procs::all().into_values().filter(is_orphan).collect();
-    orphans.sort_by_key(|orphan| orphan.pid.as_raw_pid());
-    let listed = |pid: &&i32| {
-        orphans
-            .iter()
-            .any(|orphan| orphan.pid.as_raw_pid() == **pid)
-    };
-    let mut text = String::new();
-    for pid in pids.iter().filter(|pid| !listed(pid)) {
-        text += &format!("{pid}: left alone, it is no agent of yours whose application is gone\n");
+    let orphans = procs::all().into_values().filter(is_orphan);
+    let orphans: BTreeMap<_, _> = orphans
+        .map(|agent| (agent.pid.as_raw_pid(), agent))
+        .collect();
+    let all: Vec<_> = orphans.keys().copied().collect();
+    if all.is_empty() && pids.is_empty() {
+        print_flushed("no agent is left without its application\n");
     }
-    orphans.retain(|orphan| pids.is_empty() || pids.contains(&orphan.pid.as_raw_pid()));
-    let mut left = 0;
-    for orphan in &orphans {
-        let result = match dry {
-            true => Err("would be ended, its application is gone".to_owned()),
-            false => end(orphan),
+    let mut some_left = false;
+    for pid in if pids.is_empty() { &all } else { pids } {
+        let result = match orphans.get(pid) {
+            None => Ok("left alone, it is no agent of yours whose application is gone".to_owned()),
+            Some(_) if dry => Err("would be ended, its application is gone".to_owned()),
+            Some(agent) => end(agent),
         };
-        left += i32::from(result.is_err());
-        let said = result
-            .err()
-            .unwrap_or("ended, its application was gone".to_owned());
-        text += &format!("{}: {said}\n", orphan.pid.as_raw_pid());
+        some_left |= result.is_err();
+        let (Ok(said) | Err(said)) = result;
+        print_flushed(&format!("{pid}: {said}\n"));
     }
-    if text.is_empty() {
-        text += "no agent is left without its application\n";
-    }
-    print_flushed(&text);
-    ExitCode::from(u8::from(left > 0))
+    ExitCode::from(u8::from(some_left))
 }
 
 /// Whether this is an agent of this user, `spawnfix --agent VERSION APPLICATION …`, whose application is gone: the
@@ -66,7 +58,7 @@ fn is_orphan(process: &Process) -> bool {
 }
 
 /// Asks an agent to end, and waits until it has.
-fn end(agent: &Process) -> Result<(), String> {
+fn end(agent: &Process) -> Result<String, String> {
     match agent.signal(Signal::TERM) {
         Ok(()) | Err(Errno::SRCH) => {}
         Err(error) => return Err(format!("not ended, it can't be signalled: {error}")),
@@ -78,5 +70,5 @@ fn end(agent: &Process) -> Result<(), String> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    Ok(())
+    Ok("ended, its application was gone".to_owned())
 }

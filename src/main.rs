@@ -31,7 +31,7 @@ use agent::{bridge, placeholder};
 use shared::child_words::CHILD;
 use shared::internal_args::AGENT;
 use shared::paths;
-use wrapper::options::{self, Action, Cli};
+use wrapper::options::{self, Cli};
 use wrapper::run;
 
 fn main() -> ExitCode {
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         Some(check::application::OPTION) => return check::application::main(&words[1..]),
         _ => {}
     }
-    match options::parse(&words) {
+    match Cli::of(&words) {
         Ok(cli) => act(cli),
         Err(error) => {
             let _ = error.print();
@@ -60,29 +60,17 @@ fn main() -> ExitCode {
 }
 
 fn act(cli: Cli) -> ExitCode {
-    let Cli {
-        action,
-        settings,
-        words,
-    } = cli;
-    match action {
-        Action::Run => run::command(words, settings),
-        Action::PrintEnv => run::print_env(settings),
-        Action::Check {
-            json,
-            hosts,
-            report,
-        } => check::main(&check::Asked {
-            words: &words,
-            settings: &settings,
-            json,
-            hosts,
-            report: report.as_deref(),
-        }),
-        Action::Sweep { pids, dry } => cleanup::main(&pids, dry),
-        Action::Completions(shell) => {
-            output::print_flushed(&options::completions(shell));
-            ExitCode::SUCCESS
-        }
+    if let Some(shell) = cli.completions {
+        output::print_flushed(&options::completions(shell));
+        ExitCode::SUCCESS
+    } else if cli.print_env {
+        run::print_env(cli.settings())
+    } else if cli.checks() {
+        check::main(&cli)
+    } else if cli.sweep {
+        cleanup::main(&cli.pids, cli.dry_run)
+    } else {
+        let settings = cli.settings();
+        run::command(cli.words, settings)
     }
 }

@@ -1,6 +1,7 @@
 //! The application's process, as far as the agent watches it.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -80,7 +81,8 @@ impl Application {
 
     /// The page on which its library says which spawns are running. `None`: the library has none, or there is no /proc.
     pub fn spawn_page(&self) -> Option<&'static SpawnPage> {
-        let file = procs::open_file(self.pid, SpawnPage::LINK)?;
+        let path = procs::open_file(self.pid, SpawnPage::LINK)?;
+        let file = File::options().read(true).write(true).open(path).ok()?;
         if file.metadata().ok()?.len() < SpawnPage::SIZE as u64 {
             return None;
         }

@@ -99,7 +99,8 @@ impl PendingConnect {
         }
         self.looked = Instant::now();
         let has_children = job.is_some_and(|job| !job.has_no_children(&procs::all()));
-        if has_children || procs::is_stopped(application.pid) {
+        let stopped = matches!(procs::state(application.pid), Some('T' | 't'));
+        if has_children || stopped {
             self.nobody = None;
             return false;
         }

@@ -157,11 +157,11 @@ impl Jobs {
             log::error!("{task} ended: {status}; the application may wait without end");
         } else if crashed && app.process.interactive {
             let pid = app.process.pid;
-            let wait = match procs::is_busy(pid) {
-                true => format!(
+            let wait = match procs::state(pid) {
+                Some('R') => format!(
                     "; a call that waits for its children may wait without end: 'kill {pid}' ends this session"
                 ),
-                false => String::new(),
+                _ => String::new(),
             };
             log::warn!(
                 "{task} is gone: mpiexec ended with {status}; this session goes on, and can spawn again{wait}"

@@ -98,5 +98,6 @@ fn is_late(process: &Process) -> bool {
         has_libmpi |= is_libmpi(name.rsplit(|&byte| byte == b'/').next().unwrap_or_default());
         shares_memory |= name.starts_with(b"/dev/shm/");
     });
-    !(has_libmpi && (shares_memory || procs::has_open(process.pid, b"anon_inode:[eventpoll]")))
+    !(has_libmpi
+        && (shares_memory || procs::open_file(process.pid, b"anon_inode:[eventpoll]").is_some()))
 }

@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 use std::time::Instant;
 
 use crate::agent::placeholder;
@@ -17,19 +17,8 @@ use crate::shared::paths::{self, file_name};
 /// The option of this executable that makes it one.
 pub const OPTION: &[u8] = b"--trial";
 
-// How each line on stdout begins.
-/// The MPI library is loaded; its version follows.
-pub const LOADED: &str = "MPI ";
-/// MPI_Init has returned.
-pub const INITIALIZED: &str = "initialized";
-/// The spawn has returned; its milliseconds follow.
-pub const SPAWNED: &str = "spawned ";
-/// The barrier with the children is over.
-pub const DONE: &str = "done";
-/// It could not go on; the reason follows.
-pub const FAILED: &str = "failed ";
-/// Stands for a newline in the version.
-pub const NEWLINE: &str = "\u{1f}";
+/// Begins what follows the MPI library's version on stdout: each step that comes next, and last the spawn's milliseconds.
+pub const NEXT: char = '\u{1e}';
 
 /// MPI_COMM_SELF, MPI_INFO_NULL and MPI_THREAD_MULTIPLE, which are the implementation's own.
 fn constants(library: &Library, file: &OsStr) -> (usize, usize, c_int) {
@@ -50,14 +39,11 @@ pub fn main(words: &[OsString]) -> ExitCode {
         return ExitCode::from(2);
     };
     let children = children.to_str().and_then(|word| word.parse().ok());
-    let Ok(mut steps) = own_stdout() else {
-        return ExitCode::from(2);
-    };
-    let mut say = |line: &str| _ = steps.write_all(format!("{line}\n").as_bytes());
-    match spawn(libmpi, children.unwrap_or(1), &mut say) {
+    let result = own_stdout().map_err(|error| error.to_string());
+    match result.and_then(|stdout| spawn(libmpi, children.unwrap_or(1), stdout)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            say(&format!("{FAILED}{why}"));
+            eprintln!("{why}");
             ExitCode::FAILURE
         }
     }
@@ -65,17 +51,14 @@ pub fn main(words: &[OsString]) -> ExitCode {
 
 /// A copy of fd 1. From here on, what MPI and the children write to fd 1 goes to fd 2.
 fn own_stdout() -> io::Result<File> {
-    let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    // SAFETY: dup2 takes any descriptors; std's stdout is not used in this process.
-    match unsafe { libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(stdout),
-    }
+    let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+    rustix::stdio::dup2_stdout(io::stderr())?;
+    Ok(stdout.into())
 }
 
 /// # Errors
 /// What the library lacks, or the function that failed.
-fn spawn(libmpi: &OsString, children: c_int, say: &mut dyn FnMut(&str)) -> Result<(), String> {
+fn spawn(libmpi: &OsStr, children: c_int, mut stdout: File) -> Result<(), String> {
     type Text = unsafe extern "C" fn(*mut u8, *mut c_int) -> c_int;
     type Init = unsafe extern "C" fn(*mut c_int, *mut c_void, c_int, *mut c_int) -> c_int;
     type Spawn = unsafe extern "C" fn(
@@ -96,13 +79,10 @@ fn spawn(libmpi: &OsString, children: c_int, say: &mut dyn FnMut(&str)) -> Resul
     let command = paths::own().ok_or("the path of this executable is not known")?;
     let string = |bytes: &[u8]| CString::new(bytes).map_err(|error| error.to_string());
     let command = string(command.as_os_str().as_bytes())?;
-    let words = [placeholder::OPTION, libmpi.as_bytes(), b"host"];
-    let words = words
-        .map(string)
-        .into_iter()
-        .collect::<Result<Vec<_>, _>>()?;
-    let words = words.iter().map(|word| word.as_ptr());
-    let argv: Vec<_> = words.chain([std::ptr::null()]).collect();
+    let words = [placeholder::OPTION, libmpi.as_bytes(), b"host"].map(string);
+    let [option, libmpi_word, host] = words;
+    let (option, libmpi_word, host) = (option?, libmpi_word?, host?);
+    let argv = [option.as_ptr(), libmpi_word.as_ptr(), host.as_ptr(), null()];
     let mut text = [0_u8; 16384]; // MPI_MAX_LIBRARY_VERSION_STRING is 8192 at most
     let mut errcodes = vec![0; usize::try_from(children).unwrap_or(1)];
     let (mut length, mut provided, mut intercomm) = (0, 0, 0_usize);
@@ -118,10 +98,11 @@ fn spawn(libmpi: &OsString, children: c_int, say: &mut dyn FnMut(&str)) -> Resul
         let finalize: Finalize = library.function(c"MPI_Finalize")?;
         version(text.as_mut_ptr(), &mut length);
         let version = CStr::from_bytes_until_nul(&text).unwrap_or_default();
-        let version = version.to_string_lossy().replace('\n', NEWLINE);
-        say(&format!("{LOADED}{version}"));
+        let _ = stdout.write_all(version.to_bytes());
+        let mut next = |step: &str| _ = write!(stdout, "{NEXT}{step}");
+        next("MPI_Init");
         init(null_mut(), null_mut(), multiple, &mut provided);
-        say(INITIALIZED);
+        next("MPI_Comm_spawn");
         let began = Instant::now();
         let (command, argv) = (command.as_ptr(), argv.as_ptr());
         let errcodes = errcodes.as_mut_ptr();
@@ -138,11 +119,13 @@ fn spawn(libmpi: &OsString, children: c_int, say: &mut dyn FnMut(&str)) -> Resul
         if code != 0 {
             return Err(format!("MPI_Comm_spawn returned the error code {code}"));
         }
-        say(&format!("{SPAWNED}{}", began.elapsed().as_millis()));
+        let milliseconds = began.elapsed().as_millis();
+        next("exchanging a barrier with the children");
         barrier(intercomm);
         disconnect(&mut intercomm);
-        say(DONE);
+        next("MPI_Finalize");
         finalize();
+        next(&milliseconds.to_string());
     }
     Ok(())
 }

@@ -1,33 +1,20 @@
 //! How a check is reported: rows for a person, or one JSON object.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::preload_list;
 use crate::shared::logging::escape;
 
 /// What is reported, in this order. In JSON each is there, as null if there is nothing to report.
-const FIELDS: [&str; 16] = [
-    "spawnfix",
-    "library",
-    "agent",
-    "command",
-    "session",
-    "loads",
-    "mpi",
-    "launcher",
-    "remedies",
-    "hosts",
-    "outcome",
-    "milliseconds",
-    "said",
-    "tried",
-    "advice",
-    "works",
-];
+const FIELDS: &str = "spawnfix library agent command session loads mpi launcher remedies hosts outcome milliseconds said \
+    tried advice works";
+
+/// How the variables begin of which a bug report shows the value: ours and MPI's.
+const OURS: &str = "SPAWNFIX_ PMI MPI HYDRA_ I_MPI_ FI_ UCX_ OMPI_ PRTE_ OPAL_";
 
 /// What was found.
 #[derive(Default)]
@@ -60,19 +47,19 @@ impl Report {
 
     /// One line.
     pub fn to_json(&self) -> String {
-        let fields = FIELDS.map(|name| {
+        let fields = FIELDS.split(' ').map(|name| {
             let value = self.found.get(name).map_or("null", |(_, json)| json);
             format!("{}: {value}", quoted(name))
         });
-        format!("{{{}}}\n", fields.join(", "))
+        format!("{{{}}}\n", fields.collect::<Vec<_>>().join(", "))
     }
 
     /// The rows.
     pub fn to_text(&self) -> String {
         let mut text = String::new();
-        for mut name in FIELDS {
+        for mut name in FIELDS.split(' ') {
             for row in self.found.get(name).iter().flat_map(|(rows, _)| rows) {
-                let _ = writeln!(text, "{name:<10} {row}");
+                text += &format!("{name:<10} {row}\n");
                 name = "";
             }
         }
@@ -82,40 +69,24 @@ impl Report {
     /// Writes what a bug report needs: the check, the machine, the environment and the trial's log.
     pub fn write(&self, file: &Path) -> io::Result<()> {
         let system = fs::read_to_string("/proc/version").unwrap_or_default();
-        let mut text = format!(
-            "{}\nsystem     {} {system}\n",
-            self.to_text(),
-            std::env::consts::ARCH
-        );
-        // Values only of variables of ours and of MPI's.
-        let ours = [
-            "SPAWNFIX_",
-            "PMI",
-            "MPI",
-            "HYDRA_",
-            "I_MPI_",
-            "FI_",
-            "UCX_",
-            "OMPI_",
-            "PRTE_",
-            "OPAL_",
-        ];
+        let machine = std::env::consts::ARCH;
+        let mut text = format!("{}\nsystem     {machine} {system}\n", self.to_text());
         let mut variables: Vec<_> = std::env::vars_os().collect();
         variables.sort();
         for (name, value) in variables {
-            let name = escape(&name).to_string();
-            let shown =
-                ours.iter().any(|start| name.starts_with(start)) || name == preload_list::VARIABLE;
-            let _ = match shown {
-                true => writeln!(text, "{name}={}", escape(&value)),
-                false => writeln!(text, "{name}"),
-            };
+            text += &escape(&name).to_string();
+            let is_ours = OURS
+                .split(' ')
+                .any(|start| name.as_bytes().starts_with(start.as_bytes()));
+            if is_ours || name == preload_list::VARIABLE {
+                text += &format!("={}", escape(&value));
+            }
+            text += "\n";
         }
-        text += "\n";
         for line in &self.log {
-            let _ = writeln!(text, "{}", escape(line));
+            text += &format!("\n{}", escape(line));
         }
-        fs::write(file, text)
+        fs::write(file, text + "\n")
     }
 }
 
@@ -125,7 +96,7 @@ fn quoted(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => _ = write!(quoted, "\\u{:04x}", u32::from(c)),
+            c if c.is_control() => quoted += &format!("\\u{:04x}", u32::from(c)),
             c => quoted.push(c),
         }
     }

@@ -14,10 +14,8 @@ pub mod option_syntax;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use self::names::{
-    Kind, file_name, is_python, is_version_of, module_named, program_named, script_in_place,
-};
-use self::option_syntax::{Operand, OptionSyntax, holds};
+use self::names::*;
+use self::option_syntax::{OptionSyntax, PLAIN, holds, is_in};
 use crate::shared::stdio::Stdin;
 
 /// The word by which this command line is an interactive session's; `None` if it is not one.
@@ -59,7 +57,7 @@ const PYTHON: OptionSyntax = OptionSyntax {
     runs_instead: "c m",
     stays_interactive: "i",
     ends_options: true,
-    operand: Operand::Script,
+    ..PLAIN
 };
 
 fn python<'a>(program: &'a OsStr, words: &'a [OsString], stdin: Stdin) -> Option<&'a OsStr> {
@@ -84,12 +82,8 @@ fn marimo<'a>(words: &[OsString], parent: &'a [OsString]) -> Option<&'a OsStr> {
         return None;
     }
     let server = PYTHON.read(parent.get(1..)?).runs_instead?;
-    let edits = |word: &&OsString| {
-        ["edit", "new", "tutorial"]
-            .iter()
-            .any(|edit| **word == *edit)
-    };
-    let subcommand = server.rest.iter().find(edits)?;
+    let mut words = server.rest.iter();
+    let subcommand = words.find(|word| is_in("edit new tutorial", word.as_bytes()))?;
     (file_name(server.what) == b"marimo").then_some(subcommand)
 }
 
@@ -98,14 +92,14 @@ const R: OptionSyntax = OptionSyntax {
     with_value: "g gui encoding",
     runs_instead: "f file e",
     stays_interactive: "interactive",
-    ends_options: false,
-    operand: Operand::Ignored,
+    ignores_operands: true,
+    ..PLAIN
 };
 
 fn r<'a>(program: &'a OsStr, words: &'a [OsString], stdin: Stdin) -> Option<&'a OsStr> {
     let own = words.split(|word| word == "--args").next()?;
     let seen = R.read(own);
-    seen.run("e", "IRkernel::main")
+    seen.runs(|run| run.option == "e" && holds(run.what, "IRkernel::main"))
         .or_else(|| seen.prompt(program, stdin))
 }
 
@@ -128,8 +122,7 @@ const JULIA: OptionSyntax = OptionSyntax {
         heap-size-hint trace-compile bind-to",
     runs_instead: "e E m eval print module",
     stays_interactive: "i",
-    ends_options: false,
-    operand: Operand::Script,
+    ..PLAIN
 };
 
 fn julia<'a>(program: &'a OsStr, words: &'a [OsString], stdin: Stdin) -> Option<&'a OsStr> {
@@ -141,23 +134,18 @@ fn julia<'a>(program: &'a OsStr, words: &'a [OsString], stdin: Stdin) -> Option<
         return None;
     }
     let seen = JULIA.read(words);
-    seen.run("e", "IJulia.run_kernel")
-        .or_else(|| {
-            // IJulia's src/kernel.jl, in kernelspecs that older versions installed.
-            let run = seen.runs_instead.as_ref()?;
-            let first = run.rest.first();
-            let is_kernel = match file_name(run.what) {
-                b"kernel.jl" => {
-                    holds(run.what, "IJulia")
-                        || first.is_some_and(|word| word.as_bytes().ends_with(b".json"))
-                }
-                // A notebook of Pluto.jl: Malt.jl's src/Malt.jl, _get_worker_cmd.
-                b"worker.jl" => holds(run.what, "/Malt/"),
-                _ => false,
-            };
-            is_kernel.then_some(run.what)
-        })
-        .or_else(|| seen.prompt(program, stdin))
+    let kernel = seen.runs(|run| match file_name(run.what) {
+        // IJulia's src/kernel.jl, in kernelspecs that older versions installed.
+        b"kernel.jl" if holds(run.what, "IJulia") => true,
+        b"kernel.jl" => run
+            .rest
+            .first()
+            .is_some_and(|word| word.as_bytes().ends_with(b".json")),
+        // A notebook of Pluto.jl: Malt.jl's src/Malt.jl, _get_worker_cmd.
+        b"worker.jl" => holds(run.what, "/Malt/"),
+        _ => run.option == "e" && holds(run.what, "IJulia.run_kernel"),
+    });
+    kernel.or_else(|| seen.prompt(program, stdin))
 }
 
 /// Octave's libinterp/corefcn/interpreter.cc (cmdline_options::parse). Its -i changes what it prints, not what it runs.
@@ -166,17 +154,16 @@ const OCTAVE: OptionSyntax = OptionSyntax {
         texi-macros-file",
     runs_instead: "eval",
     stays_interactive: "persist",
-    ends_options: false,
-    operand: Operand::Script,
+    ..PLAIN
 };
 
 fn octave<'a>(program: &'a OsStr, words: &'a [OsString], stdin: Stdin) -> Option<&'a OsStr> {
     let seen = OCTAVE.read(words);
     // A window has a person at it.
     let window = words.iter().find(|word| *word == "--gui");
+    let window = window.filter(|_| seen.runs_instead.is_none() || seen.stays_interactive.is_some());
     window
         .map(OsString::as_os_str)
-        .filter(|_| seen.runs_instead.is_none() || seen.stays_interactive.is_some())
         .or_else(|| seen.prompt(program, stdin))
 }
 
@@ -184,34 +171,21 @@ fn octave<'a>(program: &'a OsStr, words: &'a [OsString], stdin: Stdin) -> Option
 
 /// The connection file of a Jupyter kernel, named as jupyter_client does (manager.py, connect.py) and given as an option.
 fn connection_file(words: &[OsString]) -> Option<&OsStr> {
-    const OPTIONS: [&str; 6] = [
-        "-f",
-        "--f",
-        "--connection_file",
-        "--connection-file",
-        "--control_file",
-        "--IPKernelApp.connection_file",
-    ];
+    const OPTIONS: &str = "-f --f --connection_file --connection-file --control_file \
+        --IPKernelApp.connection_file";
     let is_file = |path: &[u8]| {
         let name = file_name(OsStr::from_bytes(path));
         name.starts_with(b"kernel-") && name.ends_with(b".json")
     };
-    words.iter().enumerate().find_map(|(at, word)| {
+    let before = std::iter::once(None).chain(words.iter().map(Some));
+    let mut each = words.iter().zip(before);
+    let (word, _) = each.find(|(word, before)| {
         let bytes = word.as_bytes();
-        let attached = bytes.iter().position(|byte| *byte == b'=');
-        let value = match attached {
-            Some(equals)
-                if OPTIONS
-                    .iter()
-                    .any(|option| option.as_bytes() == &bytes[..equals]) =>
-            {
-                &bytes[equals + 1..]
-            }
-            _ if at > 0 && OPTIONS.iter().any(|option| words[at - 1] == *option) => bytes,
-            _ => return None,
-        };
-        is_file(value).then_some(word.as_os_str())
-    })
+        let equals = bytes.iter().position(|byte| *byte == b'=').unwrap_or(0);
+        is_in(OPTIONS, &bytes[..equals]) && is_file(&bytes[equals + 1..])
+            || is_file(bytes) && before.is_some_and(|before| is_in(OPTIONS, before.as_bytes()))
+    })?;
+    Some(word)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use super::option_syntax::{Operand, OptionSyntax, is_in};
+use super::option_syntax::{OptionSyntax, PLAIN, is_in};
 use crate::shared::paths;
 use crate::shared::stdio::Stdin;
 
@@ -20,84 +20,70 @@ pub enum Kind {
     IPython,
 }
 
-/// Executables and scripts, by the name of their file without a version.
+/// Executables and scripts, by the names of their files without a version.
 const PROGRAMS: &[(&str, Kind)] = &[
-    ("ipython", Kind::IPython),
-    ("sage-ipython", Kind::IPython),
-    ("bpython", Kind::Repl(&BPYTHON)),
-    ("bpython-curses", Kind::Repl(&BPYTHON)),
-    ("bpython-urwid", Kind::Repl(&BPYTHON)),
-    ("ptpython", Kind::Repl(&PTPYTHON)),
-    ("ptipython", Kind::Repl(&PTPYTHON)),
+    ("ipython sage-ipython", Kind::IPython),
+    ("bpython bpython-curses bpython-urwid", Kind::Repl(&BPYTHON)),
+    ("ptpython ptipython", Kind::Repl(&PTPYTHON)),
     ("xonsh", Kind::Repl(&XONSH)),
     ("radian", Kind::Repl(&RADIAN)),
     ("root.exe", Kind::Root),
-    // IDLE in one process (idle -n).
-    ("idle", Kind::Kernel),
-    // PyCharm's console, and PyDev's.
-    ("pydevconsole.py", Kind::Kernel),
-    ("ipykernel_launcher.py", Kind::Kernel),
-    ("xpython_launcher.py", Kind::Kernel),
+    // IDLE in one process (idle -n); PyCharm's console, and PyDev's.
+    ("idle pydevconsole.py", Kind::Kernel),
     // Positron's Python: positron-python's createJupyterKernelSpec.
-    ("positron_language_server.py", Kind::Kernel),
-    // Kernels that are compiled: xeus's, and Positron's for R.
-    ("xpython", Kind::Kernel),
-    ("xcpp", Kind::Kernel),
-    ("xr", Kind::Kernel),
-    ("xoctave", Kind::Kernel),
-    ("ark", Kind::Kernel),
-    // RStudio's R.
-    ("rsession", Kind::Kernel),
+    (
+        "ipykernel_launcher.py xpython_launcher.py positron_language_server.py",
+        Kind::Kernel,
+    ),
+    // Kernels that are compiled: xeus's, Positron's for R; RStudio's R.
+    ("xpython xcpp xr xoctave ark rsession", Kind::Kernel),
 ];
 
 /// Modules, as `python -m` names them.
 const MODULES: &[(&str, Kind)] = &[
     ("IPython", Kind::IPython),
-    ("bpython", Kind::Repl(&BPYTHON)),
-    ("bpython.curtsies", Kind::Repl(&BPYTHON)),
+    ("bpython bpython.curtsies", Kind::Repl(&BPYTHON)),
     ("ptpython", Kind::Repl(&PTPYTHON)),
     ("xonsh", Kind::Repl(&XONSH)),
     ("radian", Kind::Repl(&RADIAN)),
     // The standard library's own prompts.
-    ("asyncio", Kind::Repl(&PLAIN)),
-    ("code", Kind::Repl(&PLAIN)),
-    ("idlelib", Kind::Kernel),
-    ("idlelib.idle", Kind::Kernel),
+    ("asyncio code", Kind::Repl(&PLAIN)),
+    ("idlelib idlelib.idle", Kind::Kernel),
     // marimo in a sandbox, or in VS Code: marimo/_ipc/launch_kernel.py.
     ("marimo._ipc.launch_kernel", Kind::Kernel),
     // Thonny: _get_launcher_with_args in thonny/plugins/cpython_frontend/cp_front.py.
     ("thonny.plugins.cpython_backend.cp_launcher", Kind::Kernel),
-    ("ipykernel", Kind::Kernel),
-    ("ipykernel_launcher", Kind::Kernel),
-    ("xpython_launcher", Kind::Kernel),
-    ("spyder_kernels.console", Kind::Kernel),
-    ("octave_kernel", Kind::Kernel),
-    ("sage.repl.ipython_kernel", Kind::Kernel),
+    (
+        "ipykernel ipykernel_launcher xpython_launcher spyder_kernels.console",
+        Kind::Kernel,
+    ),
+    ("octave_kernel sage.repl.ipython_kernel", Kind::Kernel),
 ];
 
-/// Scripts with a common name, by the folder that they are in.
+/// Scripts with a common name, by the folder that they are in: VS Code's "Native REPL", of the extension
+/// ms-python.python; Thonny 4.
+const PLACES: &str =
+    "/python_files/python_server.py /thonny/plugins/cpython_backend/cp_launcher.py";
+
+/// What is known of a script, by its path.
 pub fn script_in_place(script: &OsStr) -> Option<Kind> {
-    let places = [
-        // VS Code's "Native REPL", of the extension ms-python.python.
-        &b"/python_files/python_server.py"[..],
-        // Thonny 4.
-        b"/thonny/plugins/cpython_backend/cp_launcher.py",
-    ];
-    let mut places = places.iter();
-    places
-        .any(|place| script.as_bytes().ends_with(place))
-        .then_some(Kind::Kernel)
+    let mut places = PLACES.split(' ');
+    let is_there = places.any(|place| script.as_bytes().ends_with(place.as_bytes()));
+    is_there.then_some(Kind::Kernel)
 }
 
 pub fn program_named(name: &[u8]) -> Option<Kind> {
-    let mut all = PROGRAMS.iter();
-    let (_, kind) = all.find(|(known, _)| is_version_of(name, known))?;
-    Some(*kind)
+    find(PROGRAMS, |known| is_version_of(name, known))
 }
 
 pub fn module_named(name: &OsStr) -> Option<Kind> {
-    let (_, kind) = MODULES.iter().find(|(known, _)| name == *known)?;
-    Some(*kind)
+    find(MODULES, |known| name == known)
+}
+
+fn find(table: &[(&str, Kind)], is_it: impl Fn(&str) -> bool) -> Option<Kind> {
+    let mut rows = table.iter();
+    let row = rows.find(|(names, _)| names.split(' ').any(&is_it))?;
+    Some(row.1)
 }
 
 impl Kind {
@@ -110,9 +96,7 @@ impl Kind {
     ) -> Option<&'a OsStr> {
         match self {
             Kind::Kernel => Some(name),
-            Kind::IPython if words.first().is_some_and(|word| word == "kernel") => {
-                words.first().map(OsString::as_os_str)
-            }
+            Kind::IPython if words.first().is_some_and(|word| word == "kernel") => Some(&words[0]),
             Kind::Root if words.iter().any(|word| word == "-q") => None,
             Kind::Root => (stdin == Stdin::Terminal).then_some(name),
             Kind::IPython => IPYTHON.read(words).prompt(name, stdin),
@@ -127,8 +111,7 @@ const IPYTHON: OptionSyntax = OptionSyntax {
         profile profile-dir pylab theme",
     runs_instead: "c m",
     stays_interactive: "i",
-    ends_options: false,
-    operand: Operand::Script,
+    ..PLAIN
 };
 
 /// bpython --help.
@@ -156,17 +139,8 @@ const XONSH: OptionSyntax = OptionSyntax {
 /// radian --help; what else it is given is R's.
 const RADIAN: OptionSyntax = OptionSyntax {
     with_value: "profile r-binary",
-    operand: Operand::Ignored,
+    ignores_operands: true,
     ..PLAIN
-};
-
-/// No options with a value; an operand is a script.
-pub const PLAIN: OptionSyntax = OptionSyntax {
-    with_value: "",
-    runs_instead: "",
-    stays_interactive: "",
-    ends_options: false,
-    operand: Operand::Script,
 };
 
 /// Whether a file has this name, without a version: ipython3, octave-cli-7.3.0.
@@ -177,9 +151,7 @@ pub fn is_version_of(name: &[u8], program: &str) -> bool {
 /// Whether this is a Python: python3.13t, pypy3.10-c, python3-dbg. What follows the version says how it was built.
 pub fn is_python(name: &[u8]) -> bool {
     const BUILDS: &str = "t d td m dm w -c -dbg -intel64";
-    let is_build = |rest: &[u8]| {
-        rest.is_empty() || std::str::from_utf8(rest).is_ok_and(|rest| is_in(BUILDS, rest))
-    };
+    let is_build = |rest: &[u8]| rest.is_empty() || is_in(BUILDS, rest);
     let mut pythons = ["python", "Python", "pypy", "graalpy"].iter();
     pythons.any(|python| behind_version(name, python).is_some_and(is_build))
 }

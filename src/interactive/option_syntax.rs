@@ -15,19 +15,21 @@ pub struct OptionSyntax {
     pub stays_interactive: &'static str,
     /// Whether the words after one of `runs_instead` are no longer the interpreter's.
     pub ends_options: bool,
-    /// What the first word that is no option is.
-    pub operand: Operand,
+    /// Whether a word that is no option is ignored; else the first one is a script, and what follows is the script's.
+    pub ignores_operands: bool,
 }
 
 /// IPython's `--Class.trait value`. No other interpreter has an option with a dot.
 const TRAIT: &str = "Class.trait";
 
-pub enum Operand {
-    /// A script, and what follows is the script's.
-    Script,
-    /// Ignored by the interpreter.
-    Ignored,
-}
+/// No options with a value; an operand is a script.
+pub const PLAIN: OptionSyntax = OptionSyntax {
+    with_value: "",
+    runs_instead: "",
+    stays_interactive: "",
+    ends_options: false,
+    ignores_operands: false,
+};
 
 /// What a command line says.
 pub struct Seen<'a> {
@@ -60,9 +62,8 @@ impl OptionSyntax {
                 // The interpreter reads its stdin, as it does without a word.
                 break;
             } else if options && bytes.starts_with(b"-") {
-                for (name, attached) in self.options(bytes) {
-                    let Some(name) = name else { continue };
-                    if is_in(self.stays_interactive, name) {
+                for (option, attached) in self.options(bytes) {
+                    if is_in(self.stays_interactive, option.as_bytes()) {
                         seen.stays_interactive.get_or_insert(word);
                         continue;
                     }
@@ -76,18 +77,14 @@ impl OptionSyntax {
                             value
                         }
                     };
-                    if is_in(self.runs_instead, name) {
-                        seen.runs_instead.get_or_insert(Run {
-                            option: name,
-                            what,
-                            rest,
-                        });
+                    if is_in(self.runs_instead, option.as_bytes()) {
+                        seen.runs_instead.get_or_insert(Run { option, what, rest });
                         if self.ends_options {
                             return seen;
                         }
                     }
                 }
-            } else if let Operand::Script = self.operand {
+            } else if !self.ignores_operands {
                 seen.runs_instead.get_or_insert(Run {
                     option: "",
                     what: word,
@@ -99,29 +96,23 @@ impl OptionSyntax {
         seen
     }
 
-    /// The options of one word, each with the value that is attached to it; those that mean nothing here are None.
-    fn options<'a>(&self, word: &'a [u8]) -> Vec<(Option<&'static str>, Option<&'a [u8]>)> {
-        let find = |list: &'static str, name: &[u8]| {
-            list.split(' ')
-                .find(|known| !known.is_empty() && known.as_bytes() == name)
-        };
+    /// The options of one word that mean something here, each with the value that is attached to it.
+    fn options<'a>(&self, word: &'a [u8]) -> Vec<(&'static str, Option<&'a [u8]>)> {
         let takes_value =
             |name: &[u8]| find(self.with_value, name).or_else(|| find(self.runs_instead, name));
-        let long = word.strip_prefix(b"--");
+        let stays = |name: &[u8]| find(self.stays_interactive, name);
         let (name, value) = match word.iter().position(|byte| *byte == b'=') {
             Some(at) => (&word[..at], Some(&word[at + 1..])),
             None => (word, None),
         };
-        let name = &name[if long.is_some() { 2 } else { 1 }.min(name.len())..];
-        if long.is_some() {
-            let known = takes_value(name)
-                .or_else(|| find(self.stays_interactive, name))
-                .or_else(|| name.contains(&b'.').then_some(TRAIT));
-            return vec![(known, value)];
+        if let Some(name) = name.strip_prefix(b"--") {
+            let is_trait = || name.contains(&b'.').then_some(TRAIT);
+            let known = takes_value(name).or_else(|| stays(name)).or_else(is_trait);
+            return known.map(|known| (known, value)).into_iter().collect();
         }
         // xonsh's -st.
-        let known = find(self.with_value, name).filter(|known| known.len() > 1);
-        if known.is_some() {
+        let known = find(self.with_value, &name[1..]).filter(|known| known.len() > 1);
+        if let Some(known) = known {
             return vec![(known, value)];
         }
         // Several in one word: -iq, -Ibu, -Wignore, -cCODE.
@@ -130,17 +121,23 @@ impl OptionSyntax {
         for at in 0..letters.len() {
             let letter = &letters[at..=at];
             if let Some(known) = takes_value(letter) {
-                let value = Some(&letters[at + 1..]).filter(|value| !value.is_empty());
-                all.push((Some(known), value));
+                let value = &letters[at + 1..];
+                all.push((known, Some(value).filter(|value| !value.is_empty())));
                 break;
             }
-            all.push((find(self.stays_interactive, letter), None));
+            all.extend(stays(letter).map(|known| (known, None)));
         }
         all
     }
 }
 
 impl<'a> Seen<'a> {
+    /// What runs in place of the prompt, if this is true of it.
+    pub fn runs(&self, is_it: impl FnOnce(&Run) -> bool) -> Option<&'a OsStr> {
+        let run = self.runs_instead.as_ref()?;
+        is_it(run).then_some(run.what)
+    }
+
     /// The word that says that a prompt comes, on a terminal: `program`, if no other does.
     pub fn prompt(&self, program: &'a OsStr, stdin: Stdin) -> Option<&'a OsStr> {
         match self.runs_instead {
@@ -149,16 +146,16 @@ impl<'a> Seen<'a> {
             None => Some(program),
         }
     }
-
-    /// The code that this option runs, if it calls that function.
-    pub fn run(&self, option: &str, function: &str) -> Option<&'a OsStr> {
-        let run = self.runs_instead.as_ref()?;
-        (run.option == option && holds(run.what, function)).then_some(run.what)
-    }
 }
 
-pub fn is_in(list: &str, name: &str) -> bool {
-    list.split(' ').any(|known| known == name)
+/// This word of a list.
+fn find<'a>(list: &'a str, word: &[u8]) -> Option<&'a str> {
+    let mut words = list.split(' ').filter(|known| !known.is_empty());
+    words.find(|known| known.as_bytes() == word)
+}
+
+pub fn is_in(list: &str, word: &[u8]) -> bool {
+    find(list, word).is_some()
 }
 
 pub fn holds(text: &OsStr, part: &str) -> bool {

@@ -14,9 +14,7 @@ use crate::shared::paths;
 use crate::shared::stdio::Stdin;
 
 fn proc(pid: Pid, name: &str) -> PathBuf {
-    Path::new("/proc")
-        .join(pid.as_raw_nonzero().to_string())
-        .join(name)
+    format!("/proc/{}/{name}", pid.as_raw_nonzero()).into()
 }
 
 /// All process ids.
@@ -93,20 +91,17 @@ pub fn directory(pid: Pid) -> Option<PathBuf> {
     fs::read_link(proc(pid, "cwd")).ok()
 }
 
-/// A file that it has open, by its link in /proc: for a file without another name.
-pub fn open_file(pid: Pid, link: &[u8]) -> Option<fs::File> {
-    let path = find_open(pid, link)?;
-    fs::File::options().read(true).write(true).open(path).ok()
+/// By which path a file that it has open can be opened, whose link in /proc is this: for a file without another name.
+pub fn open_file(pid: Pid, link: &[u8]) -> Option<PathBuf> {
+    let all = fs::read_dir(proc(pid, "fd")).ok()?.flatten();
+    let mut paths = all.map(|entry| entry.path());
+    paths.find(|path| fs::read_link(path).is_ok_and(|to| to.as_os_str().as_bytes() == link))
 }
 
-/// Whether it is stopped, by Ctrl-Z or a debugger.
-pub fn is_stopped(pid: Pid) -> bool {
-    stat(pid).is_some_and(|stat| ['T', 't'].contains(&stat.state))
-}
-
-/// Whether its main thread computes, or polls without a pause as MPICH does while it waits.
-pub fn is_busy(pid: Pid) -> bool {
-    stat(pid).is_some_and(|stat| stat.state == 'R')
+/// Its main thread's state, a letter of proc(5): T or t is stopped, by Ctrl-Z or a debugger; R computes, or polls without a
+/// pause as MPICH does while it waits.
+pub fn state(pid: Pid) -> Option<char> {
+    Some(stat(pid)?.state)
 }
 
 /// Its controlling terminal, if that is a pseudo-terminal: majors 136 to 143 (Documentation/admin-guide/devices.txt in
@@ -126,21 +121,8 @@ fn stat(pid: Pid) -> Option<procfs::process::Stat> {
 
 /// Whether it was started with this variable, `NAME=value`, in its environment.
 pub fn has_variable(pid: Pid, variable: &[u8]) -> bool {
-    let environment = fs::read(proc(pid, "environ")).unwrap_or_default();
-    environment
-        .split(|&byte| byte == 0)
-        .any(|word| word == variable)
-}
-
-/// Whether it has a file open whose link in /proc is this.
-pub fn has_open(pid: Pid, link: &[u8]) -> bool {
-    find_open(pid, link).is_some()
-}
-
-fn find_open(pid: Pid, link: &[u8]) -> Option<PathBuf> {
-    let all = fs::read_dir(proc(pid, "fd")).ok()?.flatten();
-    let mut paths = all.map(|entry| entry.path());
-    paths.find(|path| fs::read_link(path).is_ok_and(|to| to.as_os_str().as_bytes() == link))
+    let variables = words_of(&fs::read(proc(pid, "environ")).unwrap_or_default());
+    variables.iter().any(|word| word.as_bytes() == variable)
 }
 
 /// The files that it has mapped.

@@ -76,20 +76,15 @@ pub mod system {
 
     /// All process ids.
     pub fn pids() -> Vec<Pid> {
-        let mut pids = vec![0_i32; 1024];
-        loop {
-            let size = size_of_val(&pids[..]) as c_int;
-            // SAFETY: the buffer has the size that is told.
-            let got = unsafe {
-                libc::proc_listpids(PROC_ALL_PIDS, 0, pids.as_mut_ptr().cast::<c_void>(), size)
-            };
-            if got < size {
-                pids.truncate(usize::try_from(got).unwrap_or(0) / size_of::<i32>());
-                return pids.into_iter().filter_map(Pid::from_raw).collect();
-            }
-            // Full: there may be more.
-            pids.resize(2 * pids.len(), 0);
-        }
+        // More than there are: kern.maxproc is some thousands.
+        let mut pids = vec![0_i32; 1 << 16];
+        let size = size_of_val(&pids[..]) as c_int;
+        // SAFETY: the buffer has the size that is told.
+        let got = unsafe {
+            libc::proc_listpids(PROC_ALL_PIDS, 0, pids.as_mut_ptr().cast::<c_void>(), size)
+        };
+        pids.truncate(usize::try_from(got).unwrap_or(0) / size_of::<i32>());
+        pids.into_iter().filter_map(Pid::from_raw).collect()
     }
 
     /// The process of this number. `None`: there is none, it has ended, or it is another user's.
@@ -177,18 +172,13 @@ pub mod system {
     }
 
     /// No file without a name can be had from another process here.
-    pub fn open_file(_: Pid, _: &[u8]) -> Option<std::fs::File> {
+    pub fn open_file(_: Pid, _: &[u8]) -> Option<PathBuf> {
         None
     }
 
-    /// Asked only for a process from which [`open_file`] had a file.
-    pub fn is_stopped(_: Pid) -> bool {
-        false
-    }
-
     /// Not known here.
-    pub fn is_busy(_: Pid) -> bool {
-        false
+    pub fn state(_: Pid) -> Option<char> {
+        None
     }
 
     /// Not known here.
@@ -198,11 +188,6 @@ pub mod system {
 
     /// Not known here.
     pub fn has_variable(_: Pid, _: &[u8]) -> bool {
-        false
-    }
-
-    /// Not known here.
-    pub fn has_open(_: Pid, _: &[u8]) -> bool {
         false
     }
 

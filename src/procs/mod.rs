@@ -24,8 +24,8 @@ use linux as system;
 use macos::system;
 
 pub use system::{
-    arguments, directory, executable, files, has_open, has_variable, is_busy, is_stopped, look,
-    open_file, sees_the_same_pids, stdin, terminal,
+    arguments, directory, executable, files, has_variable, look, open_file, sees_the_same_pids,
+    state, stdin, terminal,
 };
 
 /// A process at one moment. A zombie is not in the table.
@@ -106,7 +106,7 @@ mod tests {
             std::env::current_dir().unwrap()
         );
         assert!(all().get(&own.pid) == Some(&own) && own.runs());
-        assert!(sees_the_same_pids(own.pid) && !is_stopped(own.pid));
+        assert!(sees_the_same_pids(own.pid) && state(own.pid).is_some());
         assert!(look(Pid::from_raw(i32::MAX).unwrap()).is_none());
     }
 

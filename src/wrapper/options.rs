@@ -1,12 +1,12 @@
-//! The command line of `spawnfix`. The help and the completions are made from this parser, and a test compares the
-//! manual page with it.
+//! The command line of `spawnfix`. The help and the completions are made from it, and a test compares the manual page
+//! with it.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
-use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, Error, ValueHint, value_parser};
+use clap::error::{Error, ErrorKind};
+use clap::{ArgAction, ArgGroup, CommandFactory, Parser, ValueHint, value_parser};
 use clap_complete::Shell;
 
 use crate::shared::logging::{self, escape};
@@ -23,253 +23,191 @@ const USAGE: &str = "spawnfix [OPTION…] [--] COMMAND [ARG…]     run COMMAND 
 
 const AFTER: &str = "Called through a symbolic link of another name, such as ipython -> spawnfix, it runs the ipython further down PATH.";
 
-/// What is to be done.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Action {
-    Run,
-    PrintEnv,
-    Check {
-        json: bool,
-        /// How many children are spawned, to see where they run.
-        hosts: Option<u32>,
-        /// Where a bug report is written.
-        report: Option<PathBuf>,
-    },
-    /// These agents, or all.
-    Sweep {
-        pids: Vec<i32>,
-        dry: bool,
-    },
-    Completions(Shell),
-}
-
-/// The command line.
-#[derive(Debug, PartialEq, Eq)]
+// The comments are the help.
+#[derive(Debug, Parser)]
+#[command(
+    name = "spawnfix",
+    version,
+    disable_version_flag = true,
+    args_override_self = true
+)]
+#[command(override_usage = USAGE, after_help = AFTER)]
+#[command(help_template = "Usage: {usage}\n\n{options}{after-help}\n")]
+#[command(group = ArgGroup::new("action").args(["print_env", "check", "report", "sweep", "completions"]))]
 pub struct Cli {
-    pub action: Action,
-    /// The settings that options make.
-    pub settings: Vec<Variable>,
-    /// The command and its arguments.
+    /// auto (the default), launch, call or off: how a spawn is guarded
+    #[arg(long, value_name = "GUARD", hide_possible_values = true)]
+    #[arg(value_parser = PossibleValuesParser::new(["auto", "launch", "call", "off"]).map(OsString::from))]
+    guard: Option<OsString>,
+    /// COMMAND is an interactive session: Ctrl-C and crashes of its children do not end it
+    #[arg(long, short)]
+    interactive: bool,
+    /// The launcher and the children keep the library in LD_PRELOAD
+    #[arg(long)]
+    inherit: bool,
+    /// off, error, warn (the default), info, debug or trace; info logs each decision
+    #[arg(long, value_name = "FILTER", value_parser = filter)]
+    log: Option<OsString>,
+    /// Append the log to FILE instead of stderr
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(value_parser = PathBufValueParser::new().try_map(appendable))]
+    log_file: Option<OsString>,
+    /// Print the settings as shell commands
+    #[arg(long, conflicts_with = "words")]
+    pub print_env: bool,
+    /// Try a spawn as COMMAND would make it; COMMAND itself is not run
+    #[arg(long)]
+    pub check: bool,
+    /// With --check: print one JSON object
+    #[arg(long, requires = "check")]
+    pub json: bool,
+    /// With --check: spawn N children, and say where they ran
+    #[arg(long, value_name = "N", requires = "check", value_parser = value_parser!(u32).range(1..=1000))]
+    pub hosts: Option<u32>,
+    /// Check, and write what a bug report needs to FILE
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub report: Option<PathBuf>,
+    /// End agents whose application is gone
+    #[arg(long)]
+    pub sweep: bool,
+    /// With --sweep: list them, and end none
+    #[arg(long, requires = "sweep")]
+    pub dry_run: bool,
+    /// Print the completions for a shell
+    #[arg(long, value_name = "SHELL", conflicts_with = "words")]
+    pub completions: Option<Shell>,
+    /// Print the version
+    #[arg(long, action = ArgAction::Version)]
+    version: Option<bool>,
+    // The command and its arguments.
+    #[arg(value_name = "COMMAND", num_args = 0.., trailing_var_arg = true)]
+    #[arg(value_hint = ValueHint::CommandWithArguments)]
     pub words: Vec<OsString>,
+    /// What `--sweep` is about; none: all agents.
+    #[arg(skip)]
+    pub pids: Vec<i32>,
 }
 
-/// The parser.
-pub fn parser() -> Command {
-    let flag = |name: &'static str, help: &'static str| {
-        let flag = Arg::new(name).long(name).help(help);
-        flag.action(ArgAction::SetTrue)
-    };
-    let valued = |name: &'static str, value: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name(value).help(help)
-    };
-    let is_filter = |text: &str| match settings::is_filter(text) {
-        true => Ok(OsString::from(text)),
-        false => Err("it takes off, error, warn, info, debug, trace or an env_logger filter"),
-    };
-    // An absolute path, because COMMAND may change its directory.
-    let can_append = |file: PathBuf| match std::path::absolute(&file) {
-        Ok(file) if logging::can_append(&file) => Ok(file.into_os_string()),
-        _ => Err("it takes a file that can be written"),
-    };
-    Command::new("spawnfix")
-        .version(env!("CARGO_PKG_VERSION"))
-        .override_usage(USAGE)
-        .after_help(AFTER)
-        .help_template("Usage: {usage}\n\n{options}{after-help}\n")
-        .args_override_self(true)
-        .disable_version_flag(true)
-        .args([
-            valued(
-                "guard",
-                "GUARD",
-                "auto (the default), launch, call or off: how a spawn is guarded",
-            )
-            .value_parser(
-                PossibleValuesParser::new(["auto", "launch", "call", "off"]).map(OsString::from),
-            )
-            .hide_possible_values(true),
-            flag(
-                "interactive",
-                "COMMAND is an interactive session: Ctrl-C and crashes of its children do not end it",
-            )
-            .short('i'),
-            flag(
-                "inherit",
-                "The launcher and the children keep the library in LD_PRELOAD",
-            ),
-            valued(
-                "log",
-                "FILTER",
-                "off, error, warn (the default), info, debug or trace; info logs each decision",
-            )
-            .value_parser(is_filter),
-            valued("log-file", "FILE", "Append the log to FILE instead of stderr")
-                .value_parser(PathBufValueParser::new().try_map(can_append))
-                .value_hint(ValueHint::FilePath),
-            flag("print-env", "Print the settings as shell commands").conflicts_with("words"),
-            flag(
-                "check",
-                "Try a spawn as COMMAND would make it; COMMAND itself is not run",
-            ),
-            flag("json", "With --check: print one JSON object").requires("check"),
-            valued(
-                "hosts",
-                "N",
-                "With --check: spawn N children, and say where they ran",
-            )
-            .value_parser(value_parser!(u32).range(1..=1000))
-            .requires("check"),
-            valued(
-                "report",
-                "FILE",
-                "Check, and write what a bug report needs to FILE",
-            )
-            .value_parser(value_parser!(PathBuf))
-            .value_hint(ValueHint::FilePath),
-            flag("sweep", "End agents whose application is gone"),
-            flag("dry-run", "With --sweep: list them, and end none").requires("sweep"),
-            valued("completions", "SHELL", "Print the completions for a shell")
-                .value_parser(value_parser!(Shell))
-                .conflicts_with("words"),
-            flag("version", "Print the version").action(ArgAction::Version),
-            Arg::new("words")
-                .value_name("COMMAND")
-                .num_args(0..)
-                .trailing_var_arg(true)
-                .value_parser(value_parser!(OsString))
-                .value_hint(ValueHint::CommandWithArguments),
-        ])
-        .group(ArgGroup::new("action").args([
-            "print-env",
-            "check",
-            "report",
-            "sweep",
-            "completions",
-        ]))
+fn filter(text: &str) -> Result<OsString, &'static str> {
+    let complaint = "it takes off, error, warn, info, debug, trace or an env_logger filter";
+    settings::is_filter(text)
+        .then(|| text.into())
+        .ok_or(complaint)
+}
+
+/// An absolute path, because COMMAND may change its directory.
+fn appendable(file: PathBuf) -> Result<OsString, &'static str> {
+    let file = std::path::absolute(&file)
+        .ok()
+        .filter(|file| logging::can_append(file));
+    file.map(PathBuf::into_os_string)
+        .ok_or("it takes a file that can be written")
 }
 
 /// The completions for this shell.
 pub fn completions(shell: Shell) -> String {
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut parser(), "spawnfix", &mut text);
+    clap_complete::generate(shell, &mut Cli::command(), "spawnfix", &mut text);
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// Parses the words behind the executable's name. The error may also be the help or the version.
-pub fn parse(words: &[OsString]) -> Result<Cli, Error> {
-    let name = OsString::from("spawnfix");
-    let found = parser().try_get_matches_from(std::iter::once(&name).chain(words))?;
-    let words: Vec<OsString> = found
-        .get_many("words")
-        .unwrap_or_default()
-        .cloned()
-        .collect();
-    let flag = |name| found.get_flag(name);
-    let action = if let Some(shell) = found.get_one("completions") {
-        Action::Completions(*shell)
-    } else if flag("print-env") {
-        Action::PrintEnv
-    } else if flag("check") || found.contains_id("report") {
-        Action::Check {
-            json: flag("json"),
-            hosts: found.get_one("hosts").copied(),
-            report: found.get_one("report").cloned(),
+impl Cli {
+    /// Parses the words behind the executable's name. The error may also be the help or the version.
+    pub fn of(words: &[OsString]) -> Result<Cli, Error> {
+        let name = OsString::from("spawnfix");
+        let mut cli = Cli::try_parse_from(std::iter::once(&name).chain(words))?;
+        let acts = cli.print_env || cli.checks() || cli.sweep || cli.completions.is_some();
+        if cli.words.is_empty() && !acts {
+            let message = "a command to run is missing";
+            return Err(Cli::command().error(ErrorKind::MissingRequiredArgument, message));
         }
-    } else if flag("sweep") {
-        let pids = words.iter().map(pid).collect::<Result<_, _>>()?;
-        let dry = flag("dry-run");
-        Action::Sweep { pids, dry }
-    } else if words.is_empty() {
-        let message = "a command to run is missing";
-        return Err(parser().error(ErrorKind::MissingRequiredArgument, message));
-    } else {
-        Action::Run
-    };
-    Ok(Cli {
-        action,
-        settings: given_settings(&found),
-        words,
-    })
-}
+        for word in cli.words.iter().filter(|_| cli.sweep) {
+            let Some(pid) = word.to_str().and_then(|word| word.parse().ok()) else {
+                let message = format!("--sweep takes process ids, not '{}'", escape(word));
+                return Err(Cli::command().error(ErrorKind::ValueValidation, message));
+            };
+            cli.pids.push(pid);
+        }
+        Ok(cli)
+    }
 
-fn pid(word: &OsString) -> Result<i32, Error> {
-    let pid = word.to_str().and_then(|word| word.parse().ok());
-    pid.ok_or_else(|| {
-        let message = format!("--sweep takes process ids, not '{}'", escape(word));
-        parser().error(ErrorKind::ValueValidation, message)
-    })
-}
+    /// Whether a spawn is tried.
+    pub fn checks(&self) -> bool {
+        self.check || self.report.is_some()
+    }
 
-fn given_settings(found: &ArgMatches) -> Vec<Variable> {
-    let value = |name| found.get_one::<OsString>(name).cloned();
-    let yes = |name| found.get_flag(name).then(|| "1".into());
-    let all = [
-        ("SPAWNFIX_GUARD", value("guard")),
-        ("SPAWNFIX_INTERACTIVE", yes("interactive")),
-        ("SPAWNFIX_INHERIT", yes("inherit")),
-        ("SPAWNFIX_LOG", value("log")),
-        ("SPAWNFIX_LOG_FILE", value("log-file")),
-    ];
-    let given = all.into_iter();
-    given
-        .filter_map(|(name, value)| Some((name, value?)))
-        .collect()
+    /// The settings that options make.
+    pub fn settings(&self) -> Vec<Variable> {
+        let yes = |flag: bool| flag.then(|| "1".into());
+        let all = [
+            ("SPAWNFIX_GUARD", self.guard.clone()),
+            ("SPAWNFIX_INTERACTIVE", yes(self.interactive)),
+            ("SPAWNFIX_INHERIT", yes(self.inherit)),
+            ("SPAWNFIX_LOG", self.log.clone()),
+            ("SPAWNFIX_LOG_FILE", self.log_file.clone()),
+        ];
+        all.into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parsed(words: &[&str]) -> Result<Cli, Error> {
-        parse(&words.iter().map(OsString::from).collect::<Vec<_>>())
+    fn parsed(words: &[&str]) -> Cli {
+        Cli::of(&words.iter().map(OsString::from).collect::<Vec<_>>()).unwrap()
     }
 
     #[test]
     fn the_parser_is_sound() {
-        parser().debug_assert();
+        Cli::command().debug_assert();
     }
 
     #[test]
     fn options_end_where_the_command_begins() {
-        let words = |words: &[&str]| {
-            let cli = parsed(words).unwrap();
-            let words: Vec<_> = cli
-                .words
-                .iter()
-                .map(|word| word.to_str().unwrap())
-                .collect();
-            (cli.action, words.join("|"), cli.settings.len())
-        };
-        assert_eq!(
-            words(&["-i", "sh", "-c", "x", "--guard=off"]),
-            (Action::Run, "sh|-c|x|--guard=off".into(), 1)
-        );
-        assert_eq!(
-            words(&["--guard", "off", "sh", "--", "-i", "--help"]),
-            (Action::Run, "sh|--|-i|--help".into(), 1)
-        );
-        assert_eq!(words(&["--", "-c", "--"]), (Action::Run, "-c|--".into(), 0));
-        assert_eq!(words(&["", "x"]), (Action::Run, "|x".into(), 0));
-        let check = Action::Check {
-            json: true,
-            hosts: None,
-            report: None,
-        };
-        assert_eq!(
-            words(&["--json", "--check", "R", "-f", "x"]),
-            (check, "R|-f|x".into(), 0)
-        );
-        let pids = vec![1, 2];
-        assert_eq!(
-            words(&["--sweep", "--dry-run", "1", "2"]),
-            (Action::Sweep { pids, dry: true }, "1|2".into(), 0)
-        );
+        for (words, command, settings) in [
+            (
+                &["-i", "sh", "-c", "x", "--guard=off"][..],
+                "sh|-c|x|--guard=off",
+                1,
+            ),
+            (
+                &["--guard", "off", "sh", "--", "-i", "--help"],
+                "sh|--|-i|--help",
+                1,
+            ),
+            (&["--", "-c", "--"], "-c|--", 0),
+            (&["", "x"], "|x", 0),
+            (&["--json", "--check", "R", "-f", "x"], "R|-f|x", 0),
+        ] {
+            let cli = parsed(words);
+            let shown = cli.words.join("|".as_ref());
+            assert_eq!(
+                (shown.to_str().unwrap(), cli.settings().len()),
+                (command, settings)
+            );
+            assert_eq!(
+                (cli.check, cli.json, cli.checks()),
+                (
+                    command.starts_with('R'),
+                    command.starts_with('R'),
+                    command.starts_with('R')
+                )
+            );
+        }
+        let sweep = parsed(&["--sweep", "--dry-run", "1", "2"]);
+        assert!(sweep.sweep && sweep.dry_run && sweep.pids == [1, 2]);
     }
 
     #[test]
     fn the_last_of_several_counts() {
-        let cli = parsed(&["--guard=call", "-i", "-i", "--guard=off", "true"]).unwrap();
+        let cli = parsed(&["--guard=call", "-i", "-i", "--guard=off", "true"]);
         let guard = ("SPAWNFIX_GUARD", "off".into());
-        assert_eq!(cli.settings, [guard, ("SPAWNFIX_INTERACTIVE", "1".into())]);
+        assert_eq!(
+            cli.settings(),
+            [guard, ("SPAWNFIX_INTERACTIVE", "1".into())]
+        );
     }
 }

@@ -12,8 +12,15 @@ use crate::shared::paths;
 /// A variable to set.
 pub type Variable = (&'static str, OsString);
 
-/// The library that belongs to this command; the error says where it was looked for.
-pub fn library() -> Result<PathBuf, String> {
+/// The library that belongs to this command, and the variables by which the dynamic linker here loads it into what this
+/// process starts. The error is for the user.
+pub fn here() -> Result<(PathBuf, Vec<Variable>), String> {
+    let library = library()?;
+    let variables = variables(System::HERE, &library, |name| std::env::var_os(name))?;
+    Ok((library, variables))
+}
+
+fn library() -> Result<PathBuf, String> {
     let own = paths::own().ok_or("the path of this executable is not known")?;
     let directory = own.parent().unwrap_or(Path::new("/"));
     let mut looked = Vec::new();
@@ -35,7 +42,7 @@ pub fn library() -> Result<PathBuf, String> {
 }
 
 /// The variables by which the dynamic linker loads this library, made from the present ones.
-pub fn variables(
+fn variables(
     system: System,
     library: &Path,
     present: impl Fn(&str) -> Option<OsString>,

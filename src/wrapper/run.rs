@@ -79,11 +79,8 @@ pub fn by_another_name(name: &OsStr, arguments: Vec<OsString>) -> ExitCode {
 }
 
 fn with_library(then: impl FnOnce(Vec<Variable>) -> ExitCode) -> ExitCode {
-    let variables = preload_env::library().and_then(|library| {
-        preload_env::variables(System::HERE, &library, |name| std::env::var_os(name))
-    });
-    match variables {
-        Ok(variables) => then(variables),
+    match preload_env::here() {
+        Ok((_, variables)) => then(variables),
         Err(complaint) => {
             eprint_prefixed(complaint);
             ExitCode::FAILURE
