@@ -68,11 +68,8 @@ fn sweep_ends_the_agents_whose_program_is_gone_and_no_other_process() {
     let alone =
         |pid| format!("{pid}: left alone, it is no agent of yours whose application is gone\n");
     let expected = |left: &str| {
-        format!(
-            "{}{}{left_pid}: {left}\n",
-            alone(used_pid),
-            alone(stranger_pid)
-        )
+        let [first, last] = [used_pid, stranger_pid].map(alone);
+        format!("{first}{left_pid}: {left}\n{last}")
     };
     let listed = expected("would be ended, its application is gone");
     assert_eq!(sweep(&["--dry-run"], &pids), (listed, Some(1)));
