@@ -70,6 +70,7 @@ ctor::declarative::ctor! {
         // A panic here would end every program; one that is caught costs the guard.
         let _ = std::panic::catch_unwind(|| {
             exec_hooks::resolve();
+            host_process::note_nohup();
             #[cfg(target_vendor = "apple")]
             shared::macos::note_terminals();
             let complaints = host_process::read_environment();

@@ -88,7 +88,7 @@ const TABLE: &[Row] = {
             targets: &[Init, Orted],
             variables: &["OPAL_PREFIX"],
             change: SetTo(moved_prefix),
-            why: "Open MPI 4 looks for orted where it was built, and was installed elsewhere",
+            why: "Open MPI looks for its files where it was built, and was installed elsewhere",
         },
         Row {
             targets: &[Orted],
@@ -160,9 +160,7 @@ const TABLE: &[Row] = {
         Row {
             targets: &[Init],
             variables: &["OMPI_MCA_mpi_ft_enable"],
-            change: Set("true", |facts| {
-                facts.interactive && facts.is_from(Family::OpenMpi, &[5])
-            }),
+            change: Set("true", |facts| facts.is_session_of_open_mpi_5()),
             why: "without it a child's crash ends an interactive session under Open MPI 5",
         },
     ]
@@ -223,6 +221,10 @@ impl Facts<'_> {
             .is_some_and(|mpi| mpi.family == family && mpi.version.as_slice() >= version)
     }
 
+    fn is_session_of_open_mpi_5(&self) -> bool {
+        self.interactive && self.is_from(Family::OpenMpi, &[5])
+    }
+
     fn path(&self) -> Option<OsString> {
         (self.variable)("PATH")
     }
@@ -249,13 +251,19 @@ impl Facts<'_> {
     }
 }
 
-/// The directory above libmpi's, if an Open MPI 4 is there as a whole: where pip, conda or a copied tree put it. A
-/// system's own has its files in several places, and is where it was built for.
+/// The directory above libmpi's, if an Open MPI is there as a whole: where pip, conda or a copied tree put it. A system's
+/// own has its files in several places, and is where it was built for. Open MPI 4 looks for orted there; Open MPI 5 for what
+/// OMPI_MCA_mpi_ft_enable sets (share/openmpi/amca-param-sets/ft-mpi; ompi/runtime/ompi_mpi_params.c), and prints an error
+/// if it is not there.
 fn moved_prefix(facts: &Facts<'_>) -> Option<OsString> {
     let prefix = facts.libmpi?.parent()?.parent()?;
-    let is_whole = prefix.join("bin/orted").is_file() && prefix.join("share/openmpi").is_dir();
+    let needed = match facts.is_open_mpi_before(&[5]) {
+        true => prefix.join("bin/orted").is_file(),
+        false => facts.is_session_of_open_mpi_5(),
+    };
+    let is_whole = needed && prefix.join("share/openmpi").is_dir();
     let is_systems = prefix.starts_with("/usr") && !prefix.starts_with("/usr/local");
-    (facts.is_open_mpi_before(&[5]) && is_whole && !is_systems).then(|| prefix.into())
+    (is_whole && !is_systems).then(|| prefix.into())
 }
 
 /// PATH, and at its end the directory of the prte that belongs to this libmpi, if PATH has none.
@@ -441,6 +449,11 @@ mod tests {
             [format!("OPAL_PREFIX={prefix}")]
         );
         assert!(beside(Target::Init, OPEN_MPI_5, "/bin").is_empty());
+        let session = needed(Target::Init, OPEN_MPI_5, &[], |facts| {
+            (facts.libmpi, facts.interactive) = (Some(libmpi), true);
+        });
+        let fault_tolerance = "OMPI_MCA_mpi_ft_enable=true".to_owned();
+        assert_eq!(session, [format!("OPAL_PREFIX={prefix}"), fault_tolerance]);
         let longer = beside(Target::Spawn, OPEN_MPI_5, "/no/such:rel");
         assert_eq!(longer, [format!("PATH=/no/such:rel:{prefix}/bin")]);
         let there = format!("/bin:{prefix}/bin");

@@ -43,6 +43,7 @@ pub fn exec_agent<'a>(launch: Launch, file: &'a CStr, arguments: impl Iterator<I
     if unsafe { libc::fcntl(libc::STDIN_FILENO, libc::F_GETFD) } < 0 {
         let _ = stdio::replace_stdin();
     }
+    host_process::keep_nohup();
     exec_command(file, arguments);
     let isolation = stdio::isolate();
     // If the application ignores SIGCHLD, the launcher would inherit that. Intel MPI's then takes its processes for killed,

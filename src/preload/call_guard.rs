@@ -16,7 +16,8 @@ static SET_ASIDE: Nested<SetAside> = Nested::new();
 
 /// Takes fd 0 away from the application. `None`: it can't be saved or replaced, and is as before.
 pub fn begin(call: &str) -> Option<CallGuard> {
-    if let Some(threads) = threads().filter(|&threads| threads > 1) {
+    let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    if threads > 1 {
         log::warn!(
             "{call}: all {threads} threads of this process are without stdin during the call"
         );
@@ -78,12 +79,4 @@ fn is_replaced() -> bool {
     // SAFETY: F_GETFL only asks.
     let flags = unsafe { libc::fcntl(libc::STDIN_FILENO, libc::F_GETFL) };
     flags & libc::O_ACCMODE == libc::O_WRONLY && Stdin::of_this_process() == Stdin::DevNull
-}
-
-/// How many threads the application has, as far as the system tells.
-fn threads() -> Option<usize> {
-    #[cfg(target_os = "linux")]
-    return Some(std::fs::read_dir("/proc/self/task").ok()?.count());
-    #[cfg(target_vendor = "apple")]
-    return super::macos::threads();
 }

@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString};
 
 use libc::{c_char, c_int};
 
+use crate::preload::c_strings::c_strings;
 use crate::preload::own_path;
 use crate::shared::child_words::CHILD;
 use crate::shared::logging::Escaped;
@@ -31,13 +32,29 @@ pub struct Arguments {
 
 /// What is passed to the real function instead, and must live as long as its call.
 pub struct Replaced {
-    _strings: Vec<CString>,
-    _argvs: Vec<Vec<*const c_char>>,
+    /// What the arrays point to.
+    _words: Vec<Vec<CString>>,
+    _arrays: Vec<Vec<*const c_char>>,
     commands: Vec<*const c_char>,
     argvs: Vec<*const *const c_char>,
 }
 
 impl Replaced {
+    /// The words of each command, its name first.
+    fn new(words: Vec<Vec<CString>>) -> Replaced {
+        let pointers = |words: &Vec<CString>| -> Vec<*const c_char> {
+            let words = words.iter().map(|word| word.as_ptr());
+            words.chain([std::ptr::null()]).collect()
+        };
+        let arrays: Vec<_> = words.iter().map(pointers).collect();
+        Replaced {
+            commands: arrays.iter().map(|array| array[0]).collect(),
+            argvs: arrays.iter().map(|array| array[1..].as_ptr()).collect(),
+            _words: words,
+            _arrays: arrays,
+        }
+    }
+
     /// In the shape of what it replaces.
     pub fn arguments(&self, given: Arguments) -> Arguments {
         let (commands, argvs) = match given.count {
@@ -74,50 +91,31 @@ pub unsafe fn replace(given: Arguments) -> Result<Option<Replaced>, String> {
     let Some(own) = own_path::command() else {
         return Ok(None);
     };
-    let mut replaced = Replaced {
-        _strings: Vec::new(),
-        _argvs: Vec::new(),
-        commands: Vec::new(),
-        argvs: Vec::new(),
-    };
-    for words in children {
+    let replaced = children.iter().map(|words| {
         // A command that passes is left to hydra, which looks it up where its info says.
-        let (command, mut argv) = if pass_unchanged(&words) {
-            (
-                words[0].to_vec(),
-                words[1..]
-                    .iter()
-                    .filter_map(|word| CString::new(*word).ok())
-                    .collect(),
-            )
-        } else {
-            let pieces = encode(&words).map_err(|bytes| too_long(&words, bytes))?;
-            let argv: Vec<_> = std::iter::once(CHILD.to_owned()).chain(pieces).collect();
-            (own.to_bytes().to_vec(), argv)
-        };
-        argv.insert(0, CString::new(command).unwrap_or_default());
-        let mut pointers: Vec<_> = argv.iter().map(|word| word.as_ptr()).collect();
-        pointers.push(std::ptr::null());
-        replaced.commands.push(pointers[0]);
-        replaced.argvs.push(pointers[1..].as_ptr());
-        // The strings' and the vector's buffers stay where they are.
-        replaced._argvs.push(pointers);
-        replaced._strings.append(&mut argv);
-    }
-    Ok(Some(replaced))
+        if pass_unchanged(words) {
+            let words = words
+                .iter()
+                .map(|word| CString::new(*word).unwrap_or_default());
+            return Ok(words.collect());
+        }
+        let pieces = encode(words).map_err(|bytes| too_long(words, bytes))?;
+        let head = [own.clone(), CHILD.to_owned()];
+        Ok(head.into_iter().chain(pieces).collect())
+    });
+    let replaced: Result<Vec<_>, String> = replaced.collect();
+    Ok(Some(Replaced::new(replaced?)))
 }
 
 fn too_long(words: &[&[u8]], bytes: usize) -> String {
-    let mut numbered: Vec<_> = words.iter().enumerate().collect();
-    numbered.sort_by_key(|(_, word)| word.len());
-    let (number, longest) = numbered
-        .pop()
-        .map_or((0, &b""[..]), |(at, word)| (at, *word));
-    let begin = Escaped(&longest[..longest.len().min(40)]);
+    let numbered = words.iter().copied().enumerate();
+    let longest = numbered.max_by_key(|(_, word)| word.len());
+    let (number, longest) = longest.unwrap_or_default();
     format!(
-        "the arguments of {} take {bytes} bytes, and mpiexec takes about 49,000; argument {number}, '{begin}…', has {}: \
+        "the arguments of {} take {bytes} bytes, and mpiexec takes about 49,000; argument {number}, '{}…', has {}: \
          pass it in a file",
         Escaped(words[0]),
+        Escaped(&longest[..longest.len().min(40)]),
         longest.len()
     )
 }
@@ -127,22 +125,16 @@ fn too_long(words: &[&[u8]], bytes: usize) -> String {
 /// # Safety
 /// That of [`replace`].
 unsafe fn children<'a>(given: Arguments) -> Vec<Vec<&'a [u8]>> {
-    let pointer = std::ptr::with_exposed_provenance::<*const c_char>;
-    let words = |command: *const c_char, argv: *const *const c_char| {
-        // SAFETY: a command is a C string, and so is each entry of its argv.
-        let word = |at: *const c_char| unsafe { CStr::from_ptr(at) }.to_bytes();
-        let argv = (0..)
-            .take_while(move |_| !argv.is_null()) // MPI_ARGV_NULL (mpi.h)
-            // SAFETY: the array ends with a null, at which the iterator ends.
-            .map(move |at| unsafe { *argv.add(at) })
-            .take_while(|argument| !argument.is_null());
-        std::iter::once(command).chain(argv).map(word).collect()
+    let array = std::ptr::with_exposed_provenance::<*const c_char>;
+    // SAFETY: a command is a C string, and an argv a null-terminated array of them, or null (MPI_ARGV_NULL in mpi.h).
+    let words = |command: *const c_char, argv: *const *const c_char| unsafe {
+        let words = std::iter::once(CStr::from_ptr(command)).chain(c_strings(argv));
+        words.map(CStr::to_bytes).collect()
     };
     let Some(count) = given.count else {
-        let command = std::ptr::with_exposed_provenance(given.commands);
-        return vec![words(command, pointer(given.argvs))];
+        return vec![words(array(given.commands).cast(), array(given.argvs))];
     };
-    let argvs = std::ptr::with_exposed_provenance::<*const *const c_char>(given.argvs);
+    let argvs = array(given.argvs).cast::<*const *const c_char>();
     let each = (0..usize::try_from(count).unwrap_or(0)).map(|at| {
         // SAFETY: both arrays have `count` entries; that of the argvs may be null (MPI_ARGVS_NULL).
         unsafe {
@@ -151,7 +143,7 @@ unsafe fn children<'a>(given: Arguments) -> Vec<Vec<&'a [u8]>> {
             } else {
                 *argvs.add(at)
             };
-            words(*pointer(given.commands).add(at), argv)
+            words(*array(given.commands).add(at), argv)
         }
     });
     each.collect()
@@ -191,7 +183,7 @@ pub fn encode(words: &[&[u8]]) -> Result<Vec<CString>, usize> {
     }
     let pieces = text.chunks(LONGEST_WORD);
     Ok(pieces
-        .filter_map(|piece| CString::new(piece).ok())
+        .map(|piece| CString::new(piece).unwrap_or_default())
         .collect())
 }
 

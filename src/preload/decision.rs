@@ -30,18 +30,11 @@ pub enum Guard {
     Call,
 }
 
-/// A guard, and why this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision {
-    pub guard: Guard,
-    pub reason: &'static str,
-}
-
-/// The table.
-pub fn decide(facts: &Facts) -> Decision {
+/// The table: a guard, and why this one.
+pub fn decide(facts: &Facts) -> (Guard, &'static str) {
     use GuardSetting::{Auto, Call, Launch, Off};
     let is_known = facts.mpi.family != Family::Unknown;
-    let (guard, reason) = match (facts.setting, facts.manager) {
+    match (facts.setting, facts.manager) {
         (Off, _) => (Guard::None, "SPAWNFIX_GUARD=off"),
         (_, Some(manager)) if facts.mpi.family.uses_manager(manager) => (
             Guard::None,
@@ -57,8 +50,7 @@ pub fn decide(facts: &Facts) -> Decision {
             Guard::Call,
             "spawnfix does not know this MPI: stdin is replaced around the call",
         ),
-    };
-    Decision { guard, reason }
+    }
 }
 
 impl fmt::Display for Facts {
@@ -72,14 +64,13 @@ impl fmt::Display for Facts {
     }
 }
 
-impl fmt::Display for Decision {
+impl fmt::Display for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let guard = match self.guard {
+        f.write_str(match self {
             Guard::None => "none",
             Guard::Launch => "launch",
             Guard::Call => "call",
-        };
-        write!(f, "guard: {guard} ({})", self.reason)
+        })
     }
 }
 
@@ -97,7 +88,7 @@ mod tests {
     }
 
     fn guard(setting: GuardSetting, manager: Option<&'static str>, library: &str) -> Guard {
-        decide(&facts(setting, manager, library)).guard
+        decide(&facts(setting, manager, library)).0
     }
 
     #[test]
@@ -157,6 +148,6 @@ mod tests {
             facts.to_string(),
             "MPICH 4.2.3, singleton, stdin is a terminal"
         );
-        assert!(decide(&facts).to_string().starts_with("guard: launch ("));
+        assert_eq!(decide(&facts).0.to_string(), "launch");
     }
 }

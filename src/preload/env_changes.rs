@@ -96,22 +96,18 @@ fn set(name: &str, value: Option<&OsString>) {
 
 /// Whether this process is an interactive session, as the agent will see it.
 fn is_interactive() -> bool {
-    let words = |process: &str| -> Vec<OsString> {
-        let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
-        let words = line
-            .strip_suffix(b"\0")
-            .unwrap_or(&line)
-            .split(|&byte| byte == 0);
-        words
-            .map(|word| OsString::from_vec(word.to_vec()))
-            .collect()
-    };
     match host_process::settings().interactive {
         InteractiveSetting::Yes => true,
         InteractiveSetting::No => false,
         InteractiveSetting::Auto => {
-            let parent = words(&std::os::unix::process::parent_id().to_string());
-            interactive::evidence(&words("self"), &parent, Stdin::of_this_process()).is_some()
+            let parent = format!("/proc/{}/cmdline", std::os::unix::process::parent_id());
+            let parent = std::fs::read(parent).unwrap_or_default();
+            let parent = parent.split(|&byte| byte == 0);
+            let parent: Vec<_> = parent
+                .map(|word| OsString::from_vec(word.to_vec()))
+                .collect();
+            let own: Vec<_> = std::env::args_os().collect();
+            interactive::evidence(&own, &parent, Stdin::of_this_process()).is_some()
         }
     }
 }

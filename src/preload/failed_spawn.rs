@@ -23,7 +23,7 @@ impl ErrorPath {
     /// Those of the application's MPI.
     pub fn find() -> Option<ErrorPath> {
         let handler = RealFn::find("PMPI_Comm_call_errhandler")?;
-        let file = handler.object();
+        let file = handler.file();
         Some(ErrorPath {
             barrier: RealFn::find("PMPI_Barrier")?,
             disconnect: RealFn::find("PMPI_Comm_disconnect")?,

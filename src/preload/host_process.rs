@@ -1,8 +1,11 @@
-//! What the library respects in another's process: its environment as it was at load, and its threads' cancellation.
+//! What the library respects in another's process: its environment and nohup as they were at load, its signals, and its threads'
+//! cancellation.
 
 use std::ffi::{CStr, CString, OsStr};
+use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{c_char, c_int};
 
@@ -15,12 +18,10 @@ struct AtLoad {
     settings: Settings,
     /// The settings as `NAME=value`, for the agent: the environment may have been changed since.
     words: Vec<CString>,
+    management: Management,
 }
 
 static AT_LOAD: OnceLock<AtLoad> = OnceLock::new();
-
-/// Who managed this process at load.
-static MANAGEMENT: OnceLock<Management> = OnceLock::new();
 
 /// Reads the environment, for the ctor. Gives a complaint for each setting that cannot be used.
 pub fn read_environment() -> Vec<String> {
@@ -40,20 +41,26 @@ pub fn read_environment() -> Vec<String> {
         let value = found.find_map(|rest| rest.strip_prefix(b"="))?;
         Some(OsStr::from_bytes(value).to_owned())
     };
-    let _ = MANAGEMENT.set(environment::management(value, environment::is_connected));
-    if is_secure_execution() {
-        return Vec::new();
-    }
-    let (settings, complaints) = settings::parse(variables.iter().copied());
+    let management = environment::management(value, environment::is_connected);
+    let trusted = if is_secure_execution() {
+        &[]
+    } else {
+        &variables[..]
+    };
+    let (settings, complaints) = settings::parse(trusted.iter().copied());
     // The log file as an absolute path: the first of two definitions counts.
     let log_file = settings.log_file.as_ref().map(|file| {
         let name = settings::LOG_FILE.as_bytes();
         [name, b"=", file.to_bytes()].concat()
     });
-    let others = variables.iter().map(|variable| variable.to_vec());
+    let others = trusted.iter().map(|variable| variable.to_vec());
     let words = log_file.into_iter().chain(others);
     let words = words.filter_map(|word| CString::new(word).ok()).collect();
-    let _ = AT_LOAD.set(AtLoad { settings, words });
+    let _ = AT_LOAD.set(AtLoad {
+        settings,
+        words,
+        management,
+    });
     complaints
 }
 
@@ -70,7 +77,9 @@ pub fn settings_as_words() -> &'static [CString] {
 
 /// Who managed this process at load.
 pub fn management() -> Management {
-    MANAGEMENT.get().copied().unwrap_or_default()
+    AT_LOAD
+        .get()
+        .map_or(Management::default(), |at_load| at_load.management)
 }
 
 /// The C library's `environ`: a null-terminated array of C strings, or null.
@@ -99,6 +108,37 @@ fn is_secure_execution() -> bool {
     return unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
     #[cfg(target_vendor = "apple")]
     return super::macos::is_secure_execution();
+}
+
+/// Whether SIGHUP was ignored at load.
+static NOHUP: AtomicBool = AtomicBool::new(false);
+
+/// Takes note of nohup(1), for the ctor. UCX, which some MPICHs bring along, takes SIGHUP when it is loaded (ucs_debug_init:
+/// src/ucs/debug/debug.c in UCX), and exec resets what was taken to the default.
+pub fn note_nohup() {
+    let is_ignored = |now: libc::sigaction| now.sa_sigaction == libc::SIG_IGN;
+    NOHUP.store(
+        disposition(libc::SIGHUP).is_some_and(is_ignored),
+        Ordering::Relaxed,
+    );
+}
+
+/// Between fork and exec: the launcher ignores SIGHUP if the application did at its start.
+pub fn keep_nohup() {
+    if NOHUP.load(Ordering::Relaxed) {
+        // SAFETY: signal is async-signal-safe, and takes no pointers here.
+        unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+    }
+}
+
+/// A signal's disposition. `None`: there is no such signal.
+pub fn disposition(signal: c_int) -> Option<libc::sigaction> {
+    let mut now = MaybeUninit::uninit();
+    // SAFETY: without a new disposition, sigaction only fills `now`, which is read only if it did.
+    unsafe {
+        (libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr()) == 0)
+            .then(|| now.assume_init())
+    }
 }
 
 /// While it lives, a cancellation of this thread (pthread_cancel(3)) waits: it would unwind into a catch_unwind of

@@ -1,7 +1,5 @@
 //! What the library asks macOS in place of Linux.
 
-use std::mem::MaybeUninit;
-
 use libc::c_int;
 
 /// Whether the process has more rights than its user.
@@ -11,23 +9,6 @@ pub fn is_secure_execution() -> bool {
     }
     // SAFETY: issetugid has no arguments and only asks the kernel.
     unsafe { issetugid() != 0 }
-}
-
-/// How many threads this process has.
-pub fn threads() -> Option<usize> {
-    let size = size_of::<libc::proc_taskinfo>() as c_int;
-    let mut info = MaybeUninit::<libc::proc_taskinfo>::uninit();
-    // SAFETY: the buffer has the size that is given; it is read only if it was filled whole.
-    unsafe {
-        let got = libc::proc_pidinfo(
-            libc::getpid(),
-            libc::PROC_PIDTASKINFO,
-            0,
-            info.as_mut_ptr().cast(),
-            size,
-        );
-        (got == size).then(|| info.assume_init().pti_threadnum as usize)
-    }
 }
 
 /// Fills in the file from which the code at this address was loaded, and gives the path's length. Between fork and

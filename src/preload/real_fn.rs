@@ -14,8 +14,8 @@ use crate::shared::logging::Escaped;
 /// A function of the application's MPI. While one lives, the library that has it stays loaded.
 pub struct RealFn {
     address: NonZeroUsize,
-    /// A reference that was taken to the library, or to an object that depends on it; null: it is in the global scope.
-    handle: *mut c_void,
+    /// The library, or an object that depends on it. `None`: it is in the global scope.
+    object: Option<Object>,
 }
 
 impl RealFn {
@@ -27,23 +27,20 @@ impl RealFn {
     pub fn find(name: &str) -> Option<RealFn> {
         let name = CString::new(name).ok()?;
         let mut found = definitions(&name);
-        let at = match found.len() {
-            0 | 1 => None,
-            _ => {
-                let own = callers_own(&name);
-                let is_own = |real: &RealFn| Some(real.address) == own;
-                let at = found.iter().position(is_own);
-                at.or_else(|| found.iter().position(RealFn::is_initialized))
-            }
-        };
-        (!found.is_empty()).then(|| found.swap_remove(at.unwrap_or(0)))
+        if found.len() > 1 {
+            let own = callers_own(&name);
+            let at = found.iter().position(|real| Some(real.address) == own);
+            let at = at.or_else(|| found.iter().position(RealFn::is_initialized));
+            found.swap(0, at.unwrap_or(0));
+        }
+        found.into_iter().next()
     }
 
     /// One that needs no reference to its library.
     pub fn at(address: NonZeroUsize) -> RealFn {
         RealFn {
             address,
-            handle: std::ptr::null_mut(),
+            object: None,
         }
     }
 
@@ -57,7 +54,7 @@ impl RealFn {
     }
 
     /// The file that it was loaded from.
-    pub fn object(&self) -> String {
+    pub fn file(&self) -> String {
         file_of(self.address.get())
             .map_or(String::new(), |file| Escaped(file.to_bytes()).to_string())
     }
@@ -92,22 +89,11 @@ impl RealFn {
 
     /// Another function, where this one was found.
     fn sibling(&self, name: &CStr) -> Option<NonZeroUsize> {
-        let scope = match self.handle.is_null() {
-            true => libc::RTLD_NEXT,
-            false => self.handle,
-        };
-        // SAFETY: `name` is a C string; the handle is a dlopen's that was not closed yet.
-        let address = unsafe { libc::dlsym(scope, name.as_ptr()) };
-        NonZeroUsize::new(address.expose_provenance())
-    }
-}
-
-impl Drop for RealFn {
-    fn drop(&mut self) {
-        if !self.handle.is_null() {
-            // SAFETY: the handle is a dlopen's that was not closed yet.
-            unsafe { libc::dlclose(self.handle) };
-        }
+        let scope = self
+            .object
+            .as_ref()
+            .map_or(libc::RTLD_NEXT, |object| object.0);
+        look_up(scope, name)
     }
 }
 
@@ -119,32 +105,45 @@ unsafe fn function_at<F: Copy>(address: NonZeroUsize) -> F {
     unsafe { std::mem::transmute_copy(&address) }
 }
 
+/// A reference to a loaded object, by a handle of dlopen's.
+struct Object(*mut c_void);
+
+impl Object {
+    /// RTLD_NOLOAD: no constructor runs.
+    fn of_file(file: &CStr) -> Option<Object> {
+        // SAFETY: a C string.
+        let handle = unsafe { libc::dlopen(file.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
+        (!handle.is_null()).then_some(Object(handle))
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        // SAFETY: the handle is a dlopen's that was not closed yet.
+        unsafe { libc::dlclose(self.0) };
+    }
+}
+
+/// The function of this name in the scope of an [`Object`], or in one of dlsym's own.
+fn look_up(scope: *mut c_void, name: &CStr) -> Option<NonZeroUsize> {
+    // SAFETY: a C string; dlsym takes any scope that is open.
+    NonZeroUsize::new(unsafe { libc::dlsym(scope, name.as_ptr()) }.expose_provenance())
+}
+
 /// What the object that called the hook would have called without us: the function of this name that it and its
 /// dependencies have.
 fn callers_own(name: &CStr) -> Option<NonZeroUsize> {
     type Backtrace = unsafe extern "C" fn(*mut *mut c_void, c_int) -> c_int;
+    let backtrace = look_up(libc::RTLD_DEFAULT, c"backtrace")?;
     let mut frames = [std::ptr::null_mut(); 32];
-    // SAFETY: the strings are C strings. backtrace(3), of glibc and macOS, fills at most as many places as it is given.
-    // RTLD_NOLOAD: no constructor runs, and the reference is given back.
-    unsafe {
-        let backtrace = libc::dlsym(libc::RTLD_DEFAULT, c"backtrace".as_ptr());
-        if backtrace.is_null() {
-            return None;
-        }
-        let backtrace = std::mem::transmute::<*mut c_void, Backtrace>(backtrace);
-        let count = backtrace(frames.as_mut_ptr(), frames.len() as c_int);
-        let addresses = frames.iter().take(usize::try_from(count).ok()?);
-        let mut addresses = addresses.filter_map(|frame| NonZeroUsize::new(frame.addr()));
-        let caller = addresses.find(|address| !is_ours(*address))?;
-        let file = file_of(caller.get())?;
-        let handle = libc::dlopen(file.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
-        if handle.is_null() {
-            return None;
-        }
-        let own = libc::dlsym(handle, name.as_ptr());
-        libc::dlclose(handle);
-        NonZeroUsize::new(own.expose_provenance())
-    }
+    let length = frames.len() as c_int;
+    // SAFETY: backtrace(3), of glibc and macOS, fills at most as many places as it is given.
+    let count = unsafe { function_at::<Backtrace>(backtrace)(frames.as_mut_ptr(), length) };
+    let frames = frames.iter().take(usize::try_from(count).ok()?);
+    let mut addresses = frames.filter_map(|frame| NonZeroUsize::new(frame.addr()));
+    let caller = addresses.find(|address| !is_ours(*address))?;
+    let object = Object::of_file(&file_of(caller.get())?)?;
+    look_up(object.0, name)
 }
 
 /// MPI_MAX_LIBRARY_VERSION_STRING, the largest there is: MPICH's and the standard ABI's.
@@ -155,33 +154,23 @@ const VERSION_SIZE: usize = 8192;
 ///
 /// RTLD_NEXT alone is not enough: a libmpi that came with a dlopen(RTLD_LOCAL), as Python's does, is not in it.
 fn definitions(name: &CStr) -> Vec<RealFn> {
-    let mut found: Vec<RealFn> = Vec::new();
-    let new = |found: &[RealFn], address: *mut c_void| {
-        let address = NonZeroUsize::new(address.expose_provenance())?;
-        let is_known = found.iter().any(|real| real.address == address);
-        (!is_known && !is_ours(address)).then_some(RealFn::at(address))
-    };
-    // SAFETY: `name` is a C string.
-    let next = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
-    if let Some(real) = new(&found, next) {
+    if let Some(next) = look_up(libc::RTLD_NEXT, name).filter(|next| !is_ours(*next)) {
         // The global scope decides; another library could only be reached through a handle of its own.
-        return vec![real];
+        return vec![RealFn::at(next)];
     }
-    for object in loaded_objects() {
-        // SAFETY: `object` is a C string. RTLD_NOLOAD: no constructor runs, at most a reference is added, which is
-        // given back here or with the RealFn.
-        unsafe {
-            let handle = libc::dlopen(object.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
-            if handle.is_null() {
-                continue;
-            }
-            match new(&found, libc::dlsym(handle, name.as_ptr())) {
-                Some(real) => found.push(RealFn {
-                    handle,
-                    address: real.address,
-                }),
-                None => _ = libc::dlclose(handle),
-            }
+    let mut found: Vec<RealFn> = Vec::new();
+    for object in loaded_objects()
+        .iter()
+        .filter_map(|file| Object::of_file(file))
+    {
+        let Some(address) = look_up(object.0, name) else {
+            continue;
+        };
+        if !is_ours(address) && found.iter().all(|real| real.address != address) {
+            found.push(RealFn {
+                address,
+                object: Some(object),
+            });
         }
     }
     found
@@ -204,11 +193,11 @@ fn info_of(address: usize) -> Option<libc::Dl_info> {
     let mut info = MaybeUninit::uninit();
     // SAFETY: dladdr takes any address, and fills `info` if it does not return 0.
     unsafe {
-        (libc::dladdr(
+        let found = libc::dladdr(
             std::ptr::with_exposed_provenance(address),
             info.as_mut_ptr(),
-        ) != 0)
-            .then(|| info.assume_init())
+        );
+        (found != 0).then(|| info.assume_init())
     }
 }
 
@@ -217,23 +206,21 @@ fn info_of(address: usize) -> Option<libc::Dl_info> {
 #[cfg(target_os = "linux")]
 fn loaded_objects() -> Vec<CString> {
     let mut names = Vec::new();
-    {
-        unsafe extern "C" fn note(
-            info: *mut libc::dl_phdr_info,
-            _: usize,
-            names: *mut c_void,
-        ) -> c_int {
-            // SAFETY: dl_iterate_phdr hands over a good info, and the `names` that it was given below.
-            unsafe {
-                let (name, names) = ((*info).dlpi_name, &mut *names.cast::<Vec<CString>>());
-                if !name.is_null() && *name != 0 {
-                    names.push(CStr::from_ptr(name).to_owned());
-                }
+    unsafe extern "C" fn note(
+        info: *mut libc::dl_phdr_info,
+        _: usize,
+        names: *mut c_void,
+    ) -> c_int {
+        // SAFETY: dl_iterate_phdr hands over a good info, and the `names` that it was given below.
+        unsafe {
+            let (name, names) = ((*info).dlpi_name, &mut *names.cast::<Vec<CString>>());
+            if !name.is_null() && *name != 0 {
+                names.push(CStr::from_ptr(name).to_owned());
             }
-            0
         }
-        // SAFETY: `note` has the callback's prototype, and `names` outlives the call.
-        unsafe { libc::dl_iterate_phdr(Some(note), std::ptr::from_mut(&mut names).cast()) };
+        0
     }
+    // SAFETY: `note` has the callback's prototype, and `names` outlives the call.
+    unsafe { libc::dl_iterate_phdr(Some(note), std::ptr::from_mut(&mut names).cast()) };
     names
 }

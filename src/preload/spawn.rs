@@ -1,5 +1,7 @@
 //! One call of a spawning function, from the decision to the outcome.
 
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
@@ -9,7 +11,7 @@ use crate::mpi::remedies::Target;
 use crate::preload::after_fork;
 use crate::preload::call::Call;
 use crate::preload::call_guard::{self, CallGuard};
-use crate::preload::child_arguments::{self, Arguments, Replaced};
+use crate::preload::child_arguments::{Arguments, Replaced, replace};
 use crate::preload::decision::{self, Facts, Guard};
 use crate::preload::env_changes::{self, EnvChanges};
 use crate::preload::failed_spawn::ErrorPath;
@@ -19,15 +21,17 @@ use crate::preload::real_fn::RealFn;
 use crate::shared::stdio::Stdin;
 
 /// What is done for as long as the call lasts.
-#[derive(Default)]
 enum Guarded {
-    #[default]
     Not,
-    Call(CallGuard),
+    Call {
+        _guard: CallGuard,
+    },
     Launch {
         call: Option<Call>,
-        changes: Option<EnvChanges>,
         first: Option<FirstSpawn>,
+        _changes: Option<EnvChanges>,
+        /// What carries the children's words, if PMI would change them.
+        _replaced: Option<Replaced>,
     },
 }
 
@@ -43,34 +47,22 @@ pub unsafe fn around(
     real: &RealFn,
     comm: usize,
     intercomm: usize,
-    children: Arguments,
+    mut children: Arguments,
     call: impl FnOnce(Arguments) -> c_int,
 ) -> c_int {
     let uncancelled = Uncancelled::new();
     // SAFETY: by this function's contract.
-    let begun = catch_unwind(AssertUnwindSafe(|| unsafe { begin(name, real, comm) }));
-    let guarded = begun.unwrap_or_default();
-    // Only at the root of a communicator of one are these words the caller's for sure.
-    let is_root = matches!(guarded, Guarded::Launch { call: Some(_), .. });
-    // SAFETY: by this function's contract.
-    let replaced = catch_unwind(|| unsafe { is_root.then(|| replace(name, children)) });
-    let replaced = match replaced.ok().flatten() {
-        Some(Ok(replaced)) => replaced,
-        Some(Err(error_path)) => {
-            drop((guarded, uncancelled));
-            // SAFETY: by this function's contract.
-            return unsafe { error_path.raise(comm) };
-        }
-        None => None,
-    };
+    let begin = AssertUnwindSafe(|| unsafe { begin(name, real, comm, &mut children) });
+    let begun = catch_unwind(begin).unwrap_or(Ok(Guarded::Not));
     drop(uncancelled);
+    let guarded = match begun {
+        Ok(guarded) => guarded,
+        // SAFETY: by this function's contract.
+        Err(error_path) => return unsafe { error_path.raise(comm) },
+    };
 
     let started = Instant::now();
-    let code = call(
-        replaced
-            .as_ref()
-            .map_or(children, |new| new.arguments(children)),
-    );
+    let code = call(children);
 
     let uncancelled = Uncancelled::new();
     let ended = catch_unwind(AssertUnwindSafe(|| end(name, guarded, code, started)));
@@ -82,49 +74,72 @@ pub unsafe fn around(
     }
 }
 
+/// Gives the real function other `children` where PMI would change their words.
+///
+/// # Errors
+/// The real function would wait without end, or the words can't be passed: the way to an error.
+///
 /// # Safety
 /// That of [`around`].
-unsafe fn begin(name: &str, real: &RealFn, comm: usize) -> Guarded {
+unsafe fn begin(
+    name: &str,
+    real: &RealFn,
+    comm: usize,
+    children: &mut Arguments,
+) -> Result<Guarded, ErrorPath> {
     let facts = Facts {
         setting: host_process::settings().guard,
         manager: host_process::management().manager,
         mpi: real.mpi(),
         stdin: Stdin::of_this_process(),
     };
-    let decision = decision::decide(&facts);
-    log::info!("{name}: {facts}; {decision}");
+    let (guard, reason) = decision::decide(&facts);
+    log::info!("{name}: {facts}; guard: {guard} ({reason})");
     let mpi = &facts.mpi;
     after_fork::note_mpi(mpi);
-    match decision.guard {
+    Ok(match guard {
         Guard::None => Guarded::Not,
-        Guard::Call => call_guard::begin(name).map_or(Guarded::Not, Guarded::Call),
-        Guard::Launch => Guarded::Launch {
+        Guard::Call => {
+            call_guard::begin(name).map_or(Guarded::Not, |guard| Guarded::Call { _guard: guard })
+        }
+        Guard::Launch => {
+            let is_kin = mpi.family.is_mpich_kin();
             // SAFETY: by this function's contract.
-            call: unsafe {
-                mpi.family
-                    .is_mpich_kin()
-                    .then(|| Call::begin(comm))
-                    .flatten()
-            },
-            changes: env_changes::begin(name, Target::Spawn, mpi, &real.object()),
-            first: FirstSpawn::begin(mpi),
-        },
-    }
+            let call = is_kin.then(|| unsafe { Call::begin(comm) }).flatten();
+            let changes = env_changes::begin(name, Target::Spawn, mpi, &real.file());
+            let first = FirstSpawn::begin(mpi);
+            // Only at the root of a communicator of one are these words the caller's for sure.
+            let replaced = match call {
+                Some(_) if !has_loopback() => Err(LOOPBACK_IS_DOWN.to_owned()),
+                // SAFETY: by this function's contract.
+                Some(_) => unsafe { replace(*children) },
+                None => Ok(None),
+            };
+            let replaced = replaced.or_else(|refusal| {
+                log::error!("{name}: {refusal}");
+                ErrorPath::find().map_or(Ok(None), Err)
+            })?;
+            if let Some(replaced) = &replaced {
+                *children = replaced.arguments(*children);
+            }
+            Guarded::Launch {
+                call,
+                first,
+                _changes: changes,
+                _replaced: replaced,
+            }
+        }
+    })
 }
 
-/// What carries the children's words, if PMI would change them.
-///
-/// # Errors
-/// The words can't be passed: the way to an error.
-///
-/// # Safety
-/// That of [`around`].
-unsafe fn replace(name: &str, children: Arguments) -> Result<Option<Replaced>, ErrorPath> {
-    // SAFETY: by this function's contract.
-    unsafe { child_arguments::replace(children) }.or_else(|refusal| {
-        log::error!("{name}: {refusal}");
-        ErrorPath::find().map_or(Ok(None), Err)
-    })
+const LOOPBACK_IS_DOWN: &str = "the loopback interface is down, through which MPI and mpiexec reach each other: bring it up \
+     (ip link set lo up)";
+
+/// Whether libmpi, which waits for its launcher without end (PMII_singinit in MPICH's src/pmi/src/pmi_v1.c), can be reached.
+fn has_loopback() -> bool {
+    let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+        .and_then(|socket| socket.connect((Ipv4Addr::LOCALHOST, 9)));
+    !probe.is_err_and(|error| error.kind() == ErrorKind::NetworkUnreachable)
 }
 
 /// The real function has returned. Gives the way to an error if the children ended before they connected, which libmpi
@@ -132,22 +147,13 @@ unsafe fn replace(name: &str, children: Arguments) -> Result<Option<Replaced>, E
 fn end(name: &str, guarded: Guarded, code: c_int, started: Instant) -> Option<ErrorPath> {
     let milliseconds = started.elapsed().as_millis();
     let has_failed = match guarded {
-        Guarded::Launch {
-            call,
-            changes,
-            first,
-        } => {
-            drop(changes);
+        Guarded::Launch { call, first, .. } => {
             if let Some(first) = first {
                 first.end(code);
             }
             code == 0 && call.is_some_and(|call| call.has_failed())
         }
-        Guarded::Call(guard) => {
-            drop(guard);
-            false
-        }
-        Guarded::Not => false,
+        _ => false,
     };
     let success = if code == 0 { " (MPI_SUCCESS)" } else { "" };
     let error = match has_failed {

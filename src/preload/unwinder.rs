@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use libc::{c_int, c_void};
 
-/// Functions of the unwinder (Itanium C++ ABI: Exception Handling), passed on with their arguments as they came.
+/// Functions, passed on with their arguments as they came.
 macro_rules! pass_on {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty;)+) => {$(
         #[unsafe(no_mangle)]
@@ -31,6 +31,7 @@ macro_rules! pass_on {
     )+};
 }
 
+// The unwinder's (Itanium C++ ABI: Exception Handling).
 pass_on! {
     fn _Unwind_RaiseException(exception: *mut c_void) -> c_int;
     fn _Unwind_Resume(exception: *mut c_void) -> !;
@@ -61,61 +62,29 @@ fn find(name: &CStr, real: &AtomicPtr<c_void>) -> *mut c_void {
     if !known.is_null() {
         return known;
     }
-    // SAFETY: all strings are C strings; the handle is kept, so the function stays.
-    let found = unsafe {
-        let found = libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr());
+    // SAFETY: all strings are C strings; the handle is kept, so the function stays; abort doesn't return.
+    unsafe {
+        let mut found = libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr());
         if found.is_null() {
             let unwinder = libc::dlopen(c"libgcc_s.so.1".as_ptr(), libc::RTLD_LAZY);
-            if unwinder.is_null() {
-                libc::abort();
+            if !unwinder.is_null() {
+                found = libc::dlsym(unwinder, name.as_ptr());
             }
-            libc::dlsym(unwinder, name.as_ptr())
-        } else {
-            found
         }
-    };
-    if found.is_null() {
-        // SAFETY: abort takes nothing and doesn't return.
-        unsafe { libc::abort() }
-    }
-    real.store(found, Ordering::Relaxed);
-    found
-}
-
-/// Where this thread's copy of a variable is (ELF Handling For Thread-Local Storage, 3.4.6). It is the dynamic
-/// linker's own, and all that the library needs of it. Named as needed, glibc's dynamic linker would keep musl's programs
-/// from starting.
-#[cfg(target_arch = "x86_64")]
-#[unsafe(no_mangle)]
-unsafe extern "C" fn __tls_get_addr(variable: *mut c_void) -> *mut c_void {
-    type Real = unsafe extern "C" fn(*mut c_void) -> *mut c_void;
-    static REAL: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
-    // SAFETY: the address is that of the dynamic linker's function, whose prototype this is.
-    unsafe { std::mem::transmute::<*mut c_void, Real>(find(c"__tls_get_addr", &REAL))(variable) }
-}
-#[cfg(target_arch = "x86_64")]
-std::arch::global_asm!(".hidden __tls_get_addr");
-
-/// What runs at a thread's end, for a thread-local value of ours: glibc has it since 2.18, musl has not. Without it, the
-/// value is not dropped, which costs a thread that logs its buffer. Were it not here, std would use pthread keys instead,
-/// for which a library that runs with an old glibc needs libpthread.so.0: 30 us of an exec.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn __cxa_thread_atexit_impl(
-    run: *mut c_void,
-    value: *mut c_void,
-    library: *mut c_void,
-) -> c_int {
-    type Real = unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void) -> c_int;
-    // SAFETY: the name is a C string; the address is that of the C library's function, whose prototype this is.
-    unsafe {
-        let real = libc::dlsym(libc::RTLD_DEFAULT, c"__cxa_thread_atexit_impl".as_ptr());
-        if real.is_null() {
-            return 0;
+        if found.is_null() {
+            libc::abort();
         }
-        std::mem::transmute::<*mut c_void, Real>(real)(run, value, library)
+        real.store(found, Ordering::Relaxed);
+        found
     }
 }
-std::arch::global_asm!(".hidden __cxa_thread_atexit_impl");
+
+// Where this thread's copy of a variable is (ELF Handling For Thread-Local Storage, 3.4.6). It is the dynamic linker's own,
+// and all that the library needs of it. Named as needed, glibc's dynamic linker would keep musl's programs from starting.
+#[cfg(target_arch = "x86_64")]
+pass_on! {
+    fn __tls_get_addr(variable: *mut c_void) -> *mut c_void;
+}
 
 // The jumps to the C library's functions, which are bound when they are first called: build.rs.
 std::arch::global_asm!(include_str!(concat!(env!("OUT_DIR"), "/stubs.s")));
