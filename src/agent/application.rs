@@ -9,10 +9,21 @@ use std::path::PathBuf;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use super::connection::Connection;
 use crate::mpi::is_libmpi;
 use crate::procs;
 use crate::shared::paths;
 use crate::shared::spawn_page::SpawnPage;
+
+/// The application, as the agent serves it.
+pub struct App {
+    pub process: Application,
+    pub connection: Connection,
+    /// It has called MPI_Finalize.
+    pub finalized: bool,
+    /// Its process has ended.
+    pub gone: bool,
+}
 
 /// The application's process, which forked this one.
 pub struct Application {

@@ -3,20 +3,20 @@
 
 use std::env;
 use std::fs::File;
-use std::io::{self, Write};
-use std::net::{Ipv4Addr, TcpStream};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
-
-use super::listener::{Endpoint, Hello};
-use super::read;
-use crate::agent::listener::host_name;
+use super::listener::{Endpoint, KEY_LENGTH};
 use crate::output::eprint_prefixed;
-use crate::pmi::decoder::Decoder;
 use crate::pmi::message::Message;
+
+/// How long it may take until the agent's host accepts a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs until the agent hangs up. A bridge that ends before it said `finalize` is, for the process manager, a process
 /// that crashed: the process manager ends the job.
@@ -49,25 +49,21 @@ fn run() -> io::Result<()> {
     let endpoint = endpoint.and_then(|text| Endpoint::parse(&text));
     let endpoint =
         endpoint.ok_or_else(|| io::Error::other(format!("{} is not set", Endpoint::VARIABLE)))?;
-    let host = match endpoint.host == host_name() {
-        true => Ipv4Addr::LOCALHOST.to_string(),
-        false => endpoint.host.clone(),
+    let manager = process_manager();
+    let is_served = match &manager {
+        Some(manager) => is_served_by(manager)?,
+        None => false,
     };
-    let mut agent = TcpStream::connect((host, endpoint.port))?;
-    let _ = agent.set_nodelay(true);
-    // At once: a connection without the key does not last.
-    agent.write_all(endpoint.key().as_bytes())?;
-    let Some(mut manager) = process_manager() else {
-        return agent.write_all(Hello::NoManager.to_string().as_bytes());
-    };
-    // Hydra serves nobody who has not sent it, whatever the application sent to the agent.
-    manager.write_all(b"cmd=init pmi_version=1 pmi_subversion=1\n")?;
-    let hello = match reply(&mut manager)? {
-        message if message.is_failure() => Hello::NoManager,
-        _ => Hello::Ready(std::process::id()),
-    };
-    agent.write_all(hello.to_string().as_bytes())?;
-    relay(&mut agent, manager)
+    let pid = if is_served { std::process::id() } else { 0 };
+    let mut agent = connect(&endpoint, pid)?;
+    if let Some(mut manager) = manager.filter(|_| is_served) {
+        // The process manager hangs up when it has received `finalize`. This process stays until the agent hangs up, as
+        // the job lasts as long as the application.
+        let (mut replies, mut to) = (manager.try_clone()?, agent.try_clone()?);
+        thread::Builder::new().spawn(move || io::copy(&mut replies, &mut to))?;
+        let _ = io::copy(&mut agent, &mut manager);
+    }
+    Ok(())
 }
 
 /// The connection to the process manager, if there is one.
@@ -79,52 +75,44 @@ fn process_manager() -> Option<File> {
     }
 }
 
-fn reply(manager: &mut File) -> io::Result<Message> {
-    let mut decoder = Decoder::default();
-    let mut buffer = [0; 4096];
-    loop {
-        if let Some(message) = decoder.next().map_err(|_| io::ErrorKind::InvalidData)? {
-            return Ok(message);
-        }
-        match read(manager, &mut buffer)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            count => decoder.push(&buffer[..count]),
-        }
+/// Whether this process manager accepts PMI-1's first request. Hydra serves nobody who has not sent it, whatever the
+/// application sent to the agent.
+fn is_served_by(mut manager: &File) -> io::Result<bool> {
+    manager.write_all(b"cmd=init pmi_version=1 pmi_subversion=1\n")?;
+    let mut reply = Vec::new();
+    BufReader::new(manager.take(4096)).read_until(b'\n', &mut reply)?;
+    match reply.last() {
+        Some(b'\n') => Ok(!Message::new(reply).is_failure()),
+        _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 
-/// Both ways, until the agent hangs up. The process manager hangs up when it has received `finalize`; this process then
-/// stays until the agent hangs up, as the job lasts as long as the application.
-fn relay(agent: &mut TcpStream, manager: File) -> io::Result<()> {
-    let mut manager = Some(manager);
-    let mut buffer = vec![0; 65536];
-    loop {
-        let mut fds = vec![PollFd::new(agent, PollFlags::IN)];
-        if let Some(manager) = &manager {
-            fds.push(PollFd::from_borrowed_fd(manager.as_fd(), PollFlags::IN));
-        }
-        match poll(&mut fds, None) {
-            Err(Errno::INTR) => continue,
-            result => result?,
-        };
-        let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
-        let from_agent = is_ready(&fds[0]);
-        let from_manager = fds.get(1).is_some_and(is_ready);
-        drop(fds);
-        if from_agent {
-            match read(agent, &mut buffer) {
-                Ok(0) | Err(_) => return Ok(()),
-                Ok(count) => match &mut manager {
-                    Some(manager) => manager.write_all(&buffer[..count])?,
-                    None => return Ok(()),
-                },
-            }
-        }
-        if let Some(open) = manager.as_mut().filter(|_| from_manager) {
-            match read(open, &mut buffer)? {
-                0 => manager = None,
-                count => agent.write_all(&buffer[..count])?,
-            }
-        }
+/// Connects to the address of the agent that answers first.
+fn connect(endpoint: &Endpoint, pid: u32) -> io::Result<TcpStream> {
+    let (sender, connections) = mpsc::channel();
+    for host in endpoint.hosts.clone() {
+        let (sender, port, hello) = (sender.clone(), endpoint.port, endpoint.hello(pid));
+        thread::Builder::new().spawn(move || {
+            let _ = greet(&host, port, &hello).map(|stream| sender.send(stream));
+        })?;
+    }
+    drop(sender);
+    connections.recv().map_err(|_| {
+        let (port, hosts) = (endpoint.port, endpoint.hosts.join(", "));
+        io::Error::other(format!("no agent answers at port {port} of {hosts}"))
+    })
+}
+
+fn greet(host: &str, port: u16, hello: &str) -> io::Result<TcpStream> {
+    let address = (host, port).to_socket_addrs()?.find(|to| to.is_ipv4());
+    let address = address.ok_or(io::ErrorKind::NotFound)?;
+    let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
+    let _ = stream.set_nodelay(true);
+    stream.write_all(hello.as_bytes())?;
+    let mut answer = [0; KEY_LENGTH];
+    stream.read_exact(&mut answer)?;
+    match hello.as_bytes().starts_with(&answer) {
+        true => Ok(stream),
+        false => Err(io::ErrorKind::InvalidData.into()),
     }
 }

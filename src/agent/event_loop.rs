@@ -2,24 +2,28 @@
 //! the application and its jobs have ended.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
-use super::app_connection::AppConnection;
-use super::application::Application;
-use super::jobs::{App, Jobs};
+use super::application::{App, Application};
+use super::connection::Connection;
+use super::jobs::Jobs;
 use super::launcher::Launchers;
-use super::signals::Signals;
+use super::listener::host_name;
+use super::signals::{self, Signals};
 use super::supervision::GRACE;
-use crate::agent::listener::host_name;
 use crate::pmi::message::Message;
 use crate::pmi::server::{Action, Server};
 
-/// How often the agent looks at what sends no event, while there is such a thing.
-const TICK: Duration = Duration::from_millis(100);
+/// How often the agent looks at what sends no event, while there is such a thing: every 100 ms.
+const TICK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
 /// How long MPI_Finalize may wait for the jobs' end under Slurm.
 const SLURM_FINALIZE_GRACE: Duration = Duration::from_secs(1);
 
@@ -29,20 +33,10 @@ pub struct Agent {
     server: Server,
     jobs: Jobs,
     signals: Signals,
-    /// The reply to `finalize`, and since when libmpi waits for it.
+    /// The reply to `finalize`, and when it is due.
     finalizing: Option<(Message, Instant)>,
     /// When the terminal was closed.
     hung_up: Option<Instant>,
-}
-
-/// What there is to read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Token {
-    Application,
-    /// The job of this number.
-    Job(usize),
-    /// Nothing: it is enough to wake up.
-    Wake,
 }
 
 impl Agent {
@@ -51,12 +45,12 @@ impl Agent {
     /// # Errors
     /// The application does not listen there, or the system has no descriptor or memory left.
     pub fn new(process: Application, port: u16, launchers: Launchers) -> io::Result<Agent> {
-        let mut connection = AppConnection::open(port, &Server::hello())?;
-        let signals = Signals::new().inspect_err(|_| connection.send(&Server::refusal()))?;
-        let host = host_name();
-        let pid = std::process::id();
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        let mut connection = Connection::new("the application".to_owned(), stream);
+        let signals = signals::handle().inspect_err(|_| connection.send(&Server::refusal()))?;
+        connection.send(&Server::hello());
         let time = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-        let name = format!("singleton_{host}_{pid}_{:x}", time.as_micros());
+        let (host, pid, time) = (host_name(), std::process::id(), time.as_micros());
         Ok(Agent {
             app: App {
                 process,
@@ -64,7 +58,7 @@ impl Agent {
                 finalized: false,
                 gone: false,
             },
-            server: Server::new(name),
+            server: Server::new(format!("singleton_{host}_{pid}_{time:x}")),
             jobs: Jobs::new(launchers),
             signals,
             finalizing: None,
@@ -73,68 +67,41 @@ impl Agent {
     }
 
     /// Serves the application until it and its jobs have ended.
-    ///
-    /// # Errors
-    /// libmpi closes the connection before it says what it speaks.
-    pub fn run(mut self) -> io::Result<()> {
+    pub fn run(mut self) {
         while !(self.app.gone && self.jobs.is_empty()) {
             self.wait();
             self.handle_signals();
+            self.app.connection.read_available();
+            self.jobs.read_available(&mut self.app);
             self.serve();
             self.look_after();
-            if !self.server.is_connected() && self.app.connection.fd().is_none() {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits until something happens, and reads what there is to read.
-    fn wait(&mut self) {
-        for token in self.poll() {
-            match token {
-                Token::Application => self.app.connection.read_available(),
-                Token::Job(number) => self.jobs.read_available(number, &mut self.app),
-                Token::Wake => {}
-            }
         }
     }
 
-    fn poll(&self) -> Vec<Token> {
+    /// Waits until something happens.
+    fn wait(&self) {
         let end = self.app.process.end().filter(|_| !self.app.gone);
-        let mut watched: Vec<(Token, BorrowedFd<'_>)> = vec![(Token::Wake, self.signals.fd())];
-        watched.extend(end.map(|fd| (Token::Wake, fd)));
-        let connection = self.app.connection.fd();
-        watched.extend(connection.map(|fd| (Token::Application, fd)));
-        let jobs = self.jobs.sockets();
-        watched.extend(jobs.map(|(number, fd)| (Token::Job(number), fd)));
-        let mut fds: Vec<_> = watched
-            .iter()
-            .map(|(_, fd)| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
+        let fds = std::iter::once(self.signals.get_read().as_fd())
+            .chain(end)
+            .chain(self.app.connection.fd())
+            .chain(self.jobs.sockets());
+        let mut fds: Vec<_> = fds
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
         let ticks = self.jobs.need_ticks()
             || self.finalizing.is_some()
             || (end.is_none() || self.hung_up.is_some()) && !self.app.gone;
-        let tick = Timespec {
-            tv_sec: 0,
-            tv_nsec: TICK.subsec_nanos().into(),
-        };
-        // An error leaves no events: that a signal came shows when the next poll finds its pipe readable.
-        if poll(&mut fds, ticks.then_some(&tick)).is_err() {
-            return Vec::new();
-        }
-        let ready = watched.iter().zip(&fds);
-        let ready = ready.filter(|(_, fd)| !fd.revents().is_empty());
-        let mut tokens: Vec<_> = ready.map(|((token, _), _)| *token).collect();
-        tokens.dedup();
-        tokens
+        // An error does no harm: all that follows looks for itself.
+        let _ = poll(&mut fds, ticks.then_some(&TICK));
     }
 
     /// Signals of the terminal, or of whoever signals the application's process group, or of `spawnfix --sweep`.
     fn handle_signals(&mut self) {
         let interactive = self.app.process.interactive;
-        for signal in self.signals.take() {
+        let raised = self.signals.pending().filter_map(Signal::from_named_raw);
+        for signal in raised {
             match signal {
+                Signal::CHILD => {}
                 Signal::TERM => self.jobs.end(),
                 // When an application that leads its terminal's session ends well, the kernel sends SIGHUP, too.
                 Signal::HUP
@@ -159,7 +126,7 @@ impl Agent {
     /// Serves the application's requests, one after the other: while a job has one to answer, the next one waits.
     fn serve(&mut self) {
         while !self.jobs.is_asked() {
-            let Some(message) = self.app.connection.next_request() else {
+            let Some(message) = self.app.connection.next_message() else {
                 return;
             };
             match self.server.handle(message) {
@@ -168,7 +135,13 @@ impl Agent {
                 Action::Finalize(reply) => {
                     self.app.finalized = true;
                     self.jobs.detach_serving();
-                    self.finalizing = Some((reply, Instant::now()));
+                    // In a Slurm batch job, the application's end may be all for which Slurm waits: it would cancel the job
+                    // steps in which the launchers are just ending, and say so. So the application ends a little later.
+                    let grace = match std::env::var_os("SLURM_JOB_ID") {
+                        Some(_) => SLURM_FINALIZE_GRACE,
+                        None => Duration::ZERO,
+                    };
+                    self.finalizing = Some((reply, Instant::now() + grace));
                 }
                 Action::Abort(message) => {
                     log::info!("the application aborts");
@@ -182,7 +155,10 @@ impl Agent {
     fn look_after(&mut self) {
         self.jobs.reap();
         self.jobs.tick(&mut self.app);
-        self.reply_to_finalize();
+        let is_due = |due: &Instant| self.jobs.is_empty() || Instant::now() >= *due;
+        if let Some((reply, _)) = self.finalizing.take_if(|(_, due)| is_due(due)) {
+            self.app.connection.send(&reply);
+        }
         if self.app.gone {
             return;
         }
@@ -192,19 +168,6 @@ impl Agent {
             // Intel's libmpi survives SIGHUP, and waits in MPI_Finalize for children that are gone. Without us mpiexec
             // would have killed the application at once.
             self.app.process.kill_group();
-        }
-    }
-
-    /// In a Slurm batch job, the application's end may be all for which Slurm waits: it would cancel the job steps in which
-    /// the launchers are just ending, and say so. So the application ends a little later.
-    fn reply_to_finalize(&mut self) {
-        let grace = match std::env::var_os("SLURM_JOB_ID") {
-            Some(_) if !self.jobs.is_empty() => SLURM_FINALIZE_GRACE,
-            _ => Duration::ZERO,
-        };
-        let due = |(_, since): &mut (Message, Instant)| since.elapsed() >= grace;
-        if let Some((reply, _)) = self.finalizing.take_if(due) {
-            self.app.connection.send(&reply);
         }
     }
 

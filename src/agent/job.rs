@@ -2,28 +2,23 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::io::Write;
-use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::net::TcpStream;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-mod processes;
-
-pub use processes::is_child;
-
+use super::connection::Connection;
 use super::job_state::{Event, State};
 use super::launcher::{Attempts, Launched};
-use super::listener::{Endpoint, Hello, Listener};
-use super::read;
+use super::listener::{Endpoint, Listener};
+use super::processes::{Processes, is_child};
 use crate::mpi::environment;
-use crate::pmi::decoder::Decoder;
+use crate::mpi::mpiexec::LaunchError;
 use crate::pmi::message::Message;
 use crate::procs::{self, Process};
-use crate::shared::logging::Escaped;
 
 /// How long a bridge may take to read what it is sent.
 const BRIDGE_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,6 +42,8 @@ pub struct Task {
     pub placeholder: bool,
     /// What to send as soon as the bridge is connected.
     pub requests: Vec<(Message, ReplyTo)>,
+    /// The launchers to try, if the one that runs does not serve.
+    pub attempts: Attempts,
 }
 
 impl fmt::Display for Task {
@@ -58,12 +55,7 @@ impl fmt::Display for Task {
 /// How the agent is connected to a job; which of these belongs to which state is [`State::is_connected`].
 enum Link {
     Listening(Listener),
-    Bridge {
-        stream: TcpStream,
-        /// Its process, if it is on this host.
-        pid: Option<Pid>,
-        decoder: Decoder,
-    },
+    Bridge(Connection),
     Closed,
 }
 
@@ -71,12 +63,7 @@ enum Link {
 pub struct Job {
     pub task: Task,
     pub launcher: PathBuf,
-    /// The launcher's process, which leads a process group.
-    pub pid: Pid,
-    /// The variable that the job's processes inherit: it marks those that the tree of processes does not show.
-    mark: String,
-    /// The launchers to try if this one does not serve.
-    others: Option<Attempts>,
+    pub processes: Processes,
     pub state: State,
     /// When this state began.
     since: Instant,
@@ -85,43 +72,34 @@ pub struct Job {
     expected: VecDeque<ReplyTo>,
     /// The launcher's, once it has ended.
     pub status: Option<ExitStatus>,
-    /// The launcher has ended, and something of it goes on in the background.
-    pub in_background: bool,
     /// The processes that the job had when it was asked to end.
     stragglers: Vec<Process>,
-    /// Since when only the launcher and the bridge are left of it.
-    idle: Option<Instant>,
-}
-
-/// What a job has received.
-#[derive(Debug)]
-pub enum Received {
-    /// A reply for the application.
-    Reply(Message),
-    /// Its bridge has connected.
-    Ready,
-    /// Its bridge has connected, and has no process manager.
-    NoManager,
 }
 
 impl Job {
     /// The job of a launcher that was started for this task.
     pub fn new(task: Task, launched: Launched) -> Job {
+        let mark = format!("{}={}", Endpoint::VARIABLE, launched.listener.endpoint);
         Job {
             task,
-            mark: format!("{}={}", Endpoint::VARIABLE, launched.listener.endpoint()),
             launcher: launched.file,
-            pid: launched.pid,
-            others: Some(launched.others),
+            processes: Processes {
+                launcher: launched.pid,
+                bridge: None,
+                mark,
+            },
             state: State::Starting,
             since: Instant::now(),
             link: Link::Listening(launched.listener),
             expected: VecDeque::new(),
             status: None,
-            in_background: false,
             stragglers: Vec::new(),
-            idle: None,
         }
+    }
+
+    /// The launcher's process, which leads a process group.
+    pub fn pid(&self) -> Pid {
+        self.processes.launcher
     }
 
     /// Makes the transition of this event. Whether there is one.
@@ -133,9 +111,6 @@ impl Job {
             self.since = Instant::now();
         }
         if !next.is_connected() {
-            if let Link::Bridge { stream, .. } = &self.link {
-                let _ = stream.shutdown(Shutdown::Both);
-            }
             self.link = Link::Closed;
         }
         changed
@@ -143,9 +118,8 @@ impl Job {
 
     /// Sends a request, at once or as soon as the bridge is connected.
     pub fn request(&mut self, message: Message, reply_to: ReplyTo) {
-        if let Link::Bridge { stream, .. } = &mut self.link {
-            // If the bridge is gone, the next read shows it.
-            let _ = stream.write_all(message.bytes());
+        if let Link::Bridge(connection) = &mut self.link {
+            connection.send(&message);
             self.expected.push_back(reply_to);
         } else {
             self.task.requests.push((message, reply_to));
@@ -158,15 +132,14 @@ impl Job {
     }
 
     /// Takes the task away from a job whose launcher failed, for the next launcher.
-    pub fn take_task(&mut self, number: usize) -> (Task, Attempts) {
-        let task = Task {
+    pub fn take_task(&mut self, number: usize) -> Task {
+        Task {
             number,
             purpose: self.task.purpose.clone(),
             requests: std::mem::take(&mut self.task.requests),
+            attempts: std::mem::take(&mut self.task.attempts),
             ..self.task
-        };
-        let others = self.others.take().unwrap_or_else(Attempts::none);
-        (task, others)
+        }
     }
 
     /// Finalizes the bridge: the job then lasts as long as its children.
@@ -183,9 +156,10 @@ impl Job {
 
     /// Ends it. Without children it ends by itself when the bridge has finalized, and mpiexec reports no crash.
     pub fn end(&mut self, all: &HashMap<Pid, Process>) {
-        match self.has_no_children(all) {
-            true => self.detach(),
-            false => self.terminate(),
+        match self.children(all) {
+            // What is left of them may be the proxy of a child that has just ended.
+            Some(children) if !children.iter().any(is_child) => self.detach(),
+            _ => self.terminate(),
         }
     }
 
@@ -195,21 +169,22 @@ impl Job {
         if environment::hosts(|name| std::env::var_os(name).is_some()).is_some() {
             return self.terminate();
         }
+        if self.state == State::Terminating {
+            return;
+        }
         let all = procs::all();
-        let its = procs::descendants(&all, self.pid).into_iter();
+        let its = procs::descendants(&all, self.pid()).into_iter();
         let (children, mut own): (Vec<_>, Vec<_>) = its.partition(is_child);
         // Parents first: a proxy of Intel's that sees its bridge die reports a crash.
         own.sort_by_key(|process| procs::ancestors(&all, process.pid).count());
-        if self.state != State::Terminating {
-            // Before the bridge is disconnected: its end is a crash for mpiexec.
-            self.signal(Signal::KILL);
-            own.iter().for_each(Process::kill);
-            for child in &children {
-                let _ = child.signal(Signal::TERM);
-            }
-            self.stragglers = children;
-            self.step(Event::Terminate);
+        // Before the bridge is disconnected: its end is a crash for mpiexec.
+        self.signal(Signal::KILL);
+        own.iter().for_each(Process::kill);
+        for child in &children {
+            let _ = child.signal(Signal::TERM);
         }
+        self.stragglers = children;
+        self.step(Event::Terminate);
     }
 
     /// Whether one of the processes that it had when it was asked to end still runs.
@@ -226,9 +201,9 @@ impl Job {
 
     /// The launcher alone: its proxies are in its process group, and would complain of each other.
     fn end_launcher(&mut self) {
-        self.stragglers = procs::descendants(&procs::all(), self.pid);
+        self.stragglers = procs::descendants(&procs::all(), self.pid());
         if self.status.is_none() {
-            let _ = rustix::process::kill_process(self.pid, Signal::TERM);
+            let _ = rustix::process::kill_process(self.pid(), Signal::TERM);
         }
     }
 
@@ -243,7 +218,7 @@ impl Job {
 
     /// Sends the launcher and what it has in its process group a signal.
     pub fn signal(&self, signal: Signal) {
-        let _ = rustix::process::kill_process_group(self.pid, signal);
+        let _ = rustix::process::kill_process_group(self.pid(), signal);
     }
 
     /// Whether it has been in this state for so long.
@@ -251,95 +226,72 @@ impl Job {
         self.state == state && self.since.elapsed() >= time
     }
 
-    /// Whether something of the launcher goes on though its process has ended: it may have put itself into the
-    /// background.
-    pub fn has_survivors(&self) -> bool {
-        match self.state {
-            State::Starting => rustix::process::test_kill_process_group(self.pid).is_ok(),
-            State::Serving | State::Detaching => self.in_background,
-            _ => false,
-        }
-    }
-
-    /// The launcher has ended, with this status, and nothing of it goes on.
+    /// The launcher has ended, with this status.
     pub fn launcher_ended(&mut self, status: ExitStatus) {
         let success = status.success();
         self.step(Event::LauncherEnded { success });
+    }
+
+    /// Its processes on this host, without the launcher's own for the bridge. `None`: that can't be known.
+    pub fn children(&self, all: &HashMap<Pid, Process>) -> Option<Vec<Process>> {
+        let children = self.processes.children(all);
+        children.filter(|_| self.expected.is_empty())
+    }
+
+    /// Whether nothing is left of it but what serves the bridge.
+    pub fn has_no_children(&self, all: &HashMap<Pid, Process>) -> bool {
+        self.children(all)
+            .is_some_and(|children| children.is_empty())
     }
 
     /// The sockets to wait for.
     pub fn sockets(&self) -> Vec<BorrowedFd<'_>> {
         match &self.link {
             Link::Listening(listener) => listener.sockets().collect(),
-            Link::Bridge { stream, .. } => vec![stream.as_fd()],
+            Link::Bridge(connection) => connection.fd().into_iter().collect(),
             Link::Closed => Vec::new(),
         }
     }
 
-    /// Reads from its sockets, one of which is ready.
-    pub fn read_available(&mut self) -> Vec<Received> {
-        match &self.link {
-            Link::Listening(_) => self.accept_bridge().into_iter().collect(),
-            Link::Bridge { .. } => self.read_replies(),
-            Link::Closed => Vec::new(),
-        }
-    }
-
-    fn accept_bridge(&mut self) -> Option<Received> {
-        let Link::Listening(listener) = &mut self.link else {
-            return None;
-        };
-        let (Hello::Ready(pid), stream) = listener.accept_bridge()? else {
-            return Some(Received::NoManager);
-        };
-        let _ = stream.set_nonblocking(false);
-        let _ = stream.set_nodelay(true);
-        let _ = stream.set_write_timeout(Some(BRIDGE_WRITE_TIMEOUT));
-        self.link = Link::Bridge {
-            stream,
-            pid: i32::try_from(pid).ok().and_then(Pid::from_raw),
-            decoder: Decoder::default(),
-        };
-        self.step(Event::BridgeReady);
-        for (message, reply_to) in std::mem::take(&mut self.task.requests) {
-            self.request(message, reply_to);
-        }
-        Some(Received::Ready)
-    }
-
-    fn read_replies(&mut self) -> Vec<Received> {
-        let Link::Bridge {
-            stream, decoder, ..
-        } = &mut self.link
-        else {
-            return Vec::new();
-        };
-        let mut received = Vec::new();
-        let mut buffer = [0; 65536];
-        let count = read(stream, &mut buffer).unwrap_or(0);
-        decoder.push(&buffer[..count]);
-        let mut lost = count == 0;
-        loop {
-            match decoder.next() {
-                Ok(Some(message)) => {
-                    let number = self.task.number;
-                    log::trace!("from job {number}: {}", Escaped(message.bytes()));
-                    if self.expected.pop_front() == Some(ReplyTo::Application) {
-                        received.push(Received::Reply(message));
-                    }
-                }
-                Ok(None) => break,
-                Err(_) => {
-                    lost = true;
-                    break;
-                }
+    /// Reads what there is to read: the replies for the application.
+    ///
+    /// # Errors
+    /// The bridge has connected, and has no process manager.
+    pub fn read_available(&mut self) -> Result<Vec<Message>, LaunchError> {
+        if let Link::Listening(listener) = &mut self.link {
+            match listener.accept_bridge() {
+                Some((0, _)) => return Err(LaunchError::NoManager),
+                Some((pid, stream)) => self.bridge_connected(pid, stream),
+                None => {}
             }
         }
-        if lost {
+        let mut replies = Vec::new();
+        let Link::Bridge(connection) = &mut self.link else {
+            return Ok(replies);
+        };
+        connection.read_available();
+        while let Some(message) = connection.next_message() {
+            if self.expected.pop_front() == Some(ReplyTo::Application) {
+                replies.push(message);
+            }
+        }
+        if connection.fd().is_none() {
             self.step(Event::BridgeLost);
         } else if self.expected.is_empty() {
             self.step(Event::AllReplied);
         }
-        received
+        Ok(replies)
+    }
+
+    fn bridge_connected(&mut self, pid: u32, stream: TcpStream) {
+        let number = self.task.number;
+        log::debug!("job {number} is ready");
+        let _ = stream.set_write_timeout(Some(BRIDGE_WRITE_TIMEOUT));
+        self.processes.bridge = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        self.link = Link::Bridge(Connection::new(format!("job {number}"), stream));
+        self.step(Event::BridgeReady);
+        for (message, reply_to) in std::mem::take(&mut self.task.requests) {
+            self.request(message, reply_to);
+        }
     }
 }

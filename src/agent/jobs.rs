@@ -1,51 +1,31 @@
-//! The application's jobs: which one answers a request, and what follows from the end of one.
+//! The application's jobs: which one answers a request.
 
 use std::os::fd::BorrowedFd;
 
 use rustix::process::Signal;
 
-use super::app_connection::AppConnection;
-use super::application::Application;
-use super::job::{Job, Received, ReplyTo, Task};
+use super::application::App;
+use super::job::{Job, ReplyTo, Task};
 use super::job_state::State;
 use super::launcher::{Attempts, Launchers};
-use super::lost_children::PendingConnect;
-use super::waiting::Waiting;
+use super::lost_children::Connecting;
+use super::waiting::Asked;
 use crate::mpi::mpiexec::LaunchError;
 use crate::pmi::message::{Message, Request};
 use crate::procs;
 use crate::shared::logging::Escaped;
 use crate::shared::spawn_page::SpawnPage;
 
-/// The application, as its jobs need it.
-pub struct App {
-    pub process: Application,
-    pub connection: AppConnection,
-    /// It has called MPI_Finalize.
-    pub finalized: bool,
-    /// Its process has ended.
-    pub gone: bool,
-}
-
-/// A request of the application's that a job has to answer.
-pub(super) struct Pending {
-    pub(super) message: Message,
-    pub(super) job: usize,
-}
-
 /// The jobs.
 pub struct Jobs {
-    pub(super) launchers: Launchers,
+    launchers: Launchers,
     pub(super) all: Vec<Job>,
-    pub(super) started: usize,
-    pub(super) pending: Option<Pending>,
+    started: usize,
+    pub(super) asked: Option<Asked>,
     /// Which spawns the application is in, once its library says so.
-    pub(super) page: Option<&'static SpawnPage>,
-    pub(super) connecting: Option<PendingConnect>,
-    /// How long the application has waited for a spawn.
-    pub(super) waiting: Option<Waiting>,
+    page: Option<&'static SpawnPage>,
     /// Names that the application published, for later jobs.
-    pub(super) published: Vec<Message>,
+    published: Vec<Message>,
 }
 
 impl Jobs {
@@ -54,10 +34,8 @@ impl Jobs {
             launchers,
             all: Vec::new(),
             started: 0,
-            pending: None,
+            asked: None,
             page: None,
-            connecting: None,
-            waiting: None,
             published: Vec::new(),
         }
     }
@@ -68,25 +46,16 @@ impl Jobs {
 
     /// Whether a request waits for a job's reply.
     pub fn is_asked(&self) -> bool {
-        self.pending.is_some()
+        (self.asked.as_ref()).is_some_and(|asked| asked.connecting.is_none())
     }
 
     /// Sends a request to the job that serves it, or starts a job for it.
     pub fn ask(&mut self, message: Message, app: &mut App) {
-        let spawns = Request::of(&message) == Request::Spawn;
-        self.waiting = None;
-        if spawns {
-            self.connecting = None;
-        }
-        let dedicated = app.process.interactive && spawns;
-        if let Some(job) = self
-            .all
-            .iter_mut()
-            .find(|job| !dedicated && job.is_shared())
-        {
+        let dedicated = app.process.interactive && Request::of(&message) == Request::Spawn;
+        let mut shared = self.all.iter_mut().filter(|job| job.is_shared());
+        if let Some(job) = shared.next().filter(|_| !dedicated) {
             job.request(message.clone(), ReplyTo::Application);
-            let job = job.task.number;
-            self.pending = Some(Pending { message, job });
+            self.asked = Some(Asked::new(message, job.task.number));
             return;
         }
         let published = self.published.iter().cloned();
@@ -98,26 +67,36 @@ impl Jobs {
             dedicated,
             placeholder: false,
             requests,
+            attempts: Attempts::find(&app.process),
         };
-        let job = task.number;
-        self.pending = Some(Pending { message, job });
-        self.start(task, Attempts::find(&app.process), app);
+        self.asked = Some(Asked::new(message, task.number));
+        self.start(task, app);
     }
 
-    pub(super) fn next_number(&mut self) -> usize {
+    /// Starts a job for a placeholder, with this request.
+    pub(super) fn start_placeholder(&mut self, request: Message, app: &mut App) {
+        let task = Task {
+            number: self.next_number(),
+            purpose: "a placeholder for lost children".to_owned(),
+            dedicated: true,
+            placeholder: true,
+            requests: vec![(request, ReplyTo::Nobody)],
+            attempts: Attempts::find(&app.process),
+        };
+        self.start(task, app);
+    }
+
+    fn next_number(&mut self) -> usize {
         self.started += 1;
         self.started
     }
 
     /// Starts the next launcher for this task. If none is left, the application's request fails.
-    pub(super) fn start(&mut self, task: Task, attempts: Attempts, app: &mut App) {
+    fn start(&mut self, mut task: Task, app: &mut App) {
         // Where the application is now: it may have changed its directory since its first spawn.
         let directory = procs::directory(app.process.pid);
         let name = task.to_string();
-        match self
-            .launchers
-            .start_next(attempts, &name, directory.as_deref())
-        {
+        match (self.launchers).start_next(&mut task.attempts, &name, directory.as_deref()) {
             Some(launched) => self.all.push(Job::new(task, launched)),
             None => self.fail_request(task.number, "no_launcher", app),
         }
@@ -125,7 +104,7 @@ impl Jobs {
 
     /// Tells the application that its request to this job has failed, if there is one.
     pub(super) fn fail_request(&mut self, number: usize, reason: &str, app: &mut App) {
-        if let Some(Pending { message, .. }) = self.pending.take_if(|asked| asked.job == number) {
+        if let Some(Asked { message, .. }) = self.asked.take_if(|asked| asked.awaits(number)) {
             let failure = Request::of(&message).failure(reason);
             app.connection.send(&failure.in_reply_to(&message));
         }
@@ -136,63 +115,68 @@ impl Jobs {
         let number = self.next_number();
         let job = &mut self.all[at];
         job.terminate();
-        let (task, mut others) = job.take_task(number);
         let (old, file) = (job.task.number, job.launcher.clone());
-        if let Some(pending) = self.pending.as_mut().filter(|asked| asked.job == old) {
-            pending.job = number;
-        } else if !task.placeholder {
-            return;
+        let mut task = job.take_task(number);
+        match self.asked.as_mut().filter(|asked| asked.awaits(old)) {
+            Some(asked) => asked.job = number,
+            None if task.placeholder => {}
+            None => return,
         }
         if !app.gone {
-            others.failed(file, error);
-            self.start(task, others, app);
+            task.attempts.failed(file, error);
+            self.start(task, app);
         }
     }
 
-    /// The sockets to wait for, each with its job's number.
-    pub fn sockets(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
-        self.all.iter().flat_map(|job| {
-            let sockets = job.sockets().into_iter();
-            sockets.map(|socket| (job.task.number, socket))
-        })
+    /// The sockets to wait for.
+    pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.all.iter().flat_map(Job::sockets)
     }
 
-    /// Something can be read from this job.
-    pub fn read_available(&mut self, number: usize, app: &mut App) {
-        let Some(at) = self.position(number) else {
+    /// Reads what the jobs have sent, and forwards replies to the application.
+    pub fn read_available(&mut self, app: &mut App) {
+        // A job that starts meanwhile is appended.
+        for at in 0..self.all.len() {
+            match self.all[at].read_available() {
+                Ok(replies) => replies
+                    .into_iter()
+                    .for_each(|reply| self.forward(at, &reply, app)),
+                Err(error) => self.launcher_failed(at, error, app),
+            }
+        }
+    }
+
+    fn forward(&mut self, at: usize, reply: &Message, app: &mut App) {
+        let number = self.all[at].task.number;
+        let Some(mut asked) = self.asked.take_if(|asked| asked.awaits(number)) else {
             return;
         };
-        for received in self.all[at].read_available() {
-            match received {
-                Received::Ready => log::debug!("job {number} is ready"),
-                Received::NoManager => self.launcher_failed(at, LaunchError::NoManager, app),
-                Received::Reply(reply) => self.forward(at, reply, app),
+        match Request::of(&asked.message) {
+            _ if reply.is_failure() => {}
+            Request::Publish => self.published.push(asked.message),
+            Request::Spawn => {
+                self.page = self.page.or_else(|| app.process.spawn_page());
+                let job = self.all[at].task.to_string();
+                asked.connecting = self.page.and_then(|page| Connecting::new(page, job));
+                self.asked = Some(asked).filter(|asked| asked.connecting.is_some());
             }
+            _ => {}
         }
+        app.connection.send(reply);
+        self.detach_idle(number);
     }
 
-    pub(super) fn position(&self, number: usize) -> Option<usize> {
-        self.all.iter().position(|job| job.task.number == number)
-    }
-
-    /// Forwards a job's reply to the application.
-    fn forward(&mut self, at: usize, reply: Message, app: &mut App) {
-        let number = self.all[at].task.number;
-        let asked = self.pending.take_if(|pending| pending.job == number);
-        if let Some(Pending { message, .. }) = asked.filter(|_| !reply.is_failure()) {
-            match Request::of(&message) {
-                Request::Publish => self.published.push(message),
-                Request::Spawn => {
-                    self.page = self.page.or_else(|| app.process.spawn_page());
-                    let job = &self.all[at];
-                    self.connecting =
-                        (self.page).and_then(|page| PendingConnect::new(page, message, job));
-                }
-                _ => {}
-            }
+    /// Detaches a session's jobs whose children have all ended, at each spawn: there may be a thousand. A job on other
+    /// hosts can't be seen so well, and stays until the application ends.
+    fn detach_idle(&mut self, except: usize) {
+        let is_older = |job: &&mut Job| job.task.dedicated && job.task.number != except;
+        let mut older = self.all.iter_mut().filter(is_older).peekable();
+        if older.peek().is_some() {
+            let all = procs::all();
+            older
+                .filter(|job| job.has_no_children(&all))
+                .for_each(Job::detach);
         }
-        app.connection.send(&reply);
-        self.detach_idle(Some(number));
     }
 
     /// The application aborts: each job does so, too.
@@ -207,22 +191,20 @@ impl Jobs {
 
     /// Detaches the jobs that serve: they last as long as their children.
     pub fn detach_serving(&mut self) {
-        let serving = self
-            .all
-            .iter_mut()
-            .filter(|job| job.state == State::Serving);
-        serving.for_each(Job::detach);
+        let jobs = self.all.iter_mut();
+        jobs.filter(|job| job.state == State::Serving)
+            .for_each(Job::detach);
     }
 
     /// The application has ended after MPI_Finalize: jobs last as long as their children.
     pub fn detach_all(&mut self) {
-        self.pending = None;
+        self.asked = None;
         self.all.iter_mut().for_each(Job::detach);
     }
 
     /// Ends all jobs.
     pub fn end(&mut self) {
-        self.pending = None;
+        self.asked = None;
         let all = procs::all();
         self.all.iter_mut().for_each(|job| job.end(&all));
     }
@@ -230,22 +212,21 @@ impl Jobs {
     /// Ctrl-C in an interactive session: gives up the spawn that has not returned yet, if there is one.
     pub fn interrupt(&mut self, app: &mut App) {
         self.drop_returned();
-        let connecting = self.connecting.as_mut();
-        let number = match (&self.pending, connecting) {
-            (Some(pending), _) => pending.job,
-            (None, Some(connecting)) => connecting.give_up(),
-            (None, None) => return,
+        let Some(asked) = &mut self.asked else {
+            return;
         };
-        if let Some(at) = self.position(number) {
-            let job = &mut self.all[at];
-            let why = match self.pending.is_some() {
-                true => "its launcher has not answered",
-                false => "its children have not connected",
-            };
-            log::warn!(
-                "{}: given up after Ctrl-C, as {why}; the spawn fails",
-                job.task
-            );
+        let why = match &mut asked.connecting {
+            None => "its launcher has not answered",
+            Some(connecting) => {
+                connecting.given_up = true;
+                "its children have not connected"
+            }
+        };
+        let number = asked.job;
+        let mut jobs = self.all.iter_mut();
+        if let Some(job) = jobs.find(|job| job.task.number == number) {
+            let task = &job.task;
+            log::warn!("{task}: given up after Ctrl-C, as {why}; the spawn fails");
             job.give_up();
         }
         self.fail_request(number, "interrupted", app);
@@ -253,7 +234,11 @@ impl Jobs {
 
     /// Forgets a spawn that has returned.
     pub(super) fn drop_returned(&mut self) {
-        self.connecting.take_if(|connecting| connecting.is_over());
+        let is_over = |asked: &mut Asked| {
+            let connecting = asked.connecting.as_ref();
+            connecting.is_some_and(Connecting::is_over)
+        };
+        self.asked.take_if(is_over);
     }
 
     /// Sends all jobs a signal.
@@ -264,12 +249,7 @@ impl Jobs {
 
 /// What a job is for, in the log.
 fn purpose(message: &Message) -> String {
-    let word = |key| {
-        message
-            .value(key)
-            .map(|value| Escaped(value).to_string())
-            .unwrap_or_default()
-    };
+    let word = |key| Escaped(message.value(key).unwrap_or_default());
     match Request::of(message) {
         Request::Spawn => {
             let more = match message.number("totspawns") {

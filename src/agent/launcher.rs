@@ -17,14 +17,13 @@ use crate::shared::paths;
 /// Starts launchers for one application.
 pub struct Launchers {
     /// The name and version of the application's MPI, if the library knows them.
-    mpi: Option<String>,
+    pub mpi: Option<String>,
     /// How a launcher's environment differs from this process's.
-    environment: Changes,
-    /// The failure that was logged last.
-    reported: Option<String>,
+    pub environment: Changes,
 }
 
 /// The launchers that may still be tried for one job, best first.
+#[derive(Default)]
 pub struct Attempts {
     untried: std::vec::IntoIter<Candidate>,
     /// What was tried last, or was found and can't serve.
@@ -37,27 +36,9 @@ pub struct Launched {
     pub pid: Pid,
     /// Where its bridge is expected.
     pub listener: Listener,
-    /// The launchers to try if this one does not serve.
-    pub others: Attempts,
 }
 
 impl Attempts {
-    /// This launcher, and no other.
-    pub fn only(candidate: Candidate) -> Attempts {
-        Attempts {
-            untried: vec![candidate].into_iter(),
-            last: None,
-        }
-    }
-
-    /// None at all.
-    pub fn none() -> Attempts {
-        Attempts {
-            untried: Vec::new().into_iter(),
-            last: None,
-        }
-    }
-
     /// The launchers of this application's MPI.
     pub fn find(application: &Application) -> Attempts {
         let libmpi = application.libmpi();
@@ -82,45 +63,27 @@ impl Attempts {
 }
 
 impl Launchers {
-    pub fn new(mpi: Option<String>, environment: Changes) -> Launchers {
-        Launchers {
-            mpi,
-            environment,
-            reported: None,
-        }
-    }
-
     /// Starts the next launcher that can be executed, in this directory. `None`: none is left, and the log says so. `job`
     /// is the job's name in the log.
     pub fn start_next(
-        &mut self,
-        mut attempts: Attempts,
+        &self,
+        attempts: &mut Attempts,
         job: &str,
         directory: Option<&Path>,
     ) -> Option<Launched> {
-        while let Some(candidate) = attempts.untried.next() {
-            match start(&candidate, directory, &self.environment) {
+        while let Some(Candidate { file, why }) = attempts.untried.next() {
+            match start(&file, directory, &self.environment) {
                 Ok((pid, listener)) => {
-                    let (file, number) = (escape(&candidate.file), pid.as_raw_nonzero());
-                    log::info!(
-                        "{job}: started {file}, {}, as process {number}",
-                        candidate.why
-                    );
+                    log::info!("{job}: started {}, {why}, as process {pid}", escape(&file));
                     return Some(Launched {
-                        file: candidate.file,
+                        file,
                         pid,
                         listener,
-                        others: attempts,
                     });
                 }
-                Err(error) => attempts.failed(candidate.file, error),
+                Err(error) => attempts.failed(file, error),
             }
         }
-        self.report_failure(&attempts, job);
-        None
-    }
-
-    fn report_failure(&mut self, attempts: &Attempts, job: &str) {
         let path = std::env::var_os("PATH");
         let last = attempts.last.as_ref();
         let hosts = environment::hosts(|name| std::env::var_os(name).is_some());
@@ -130,13 +93,8 @@ impl Launchers {
             path.as_deref(),
             hosts.zip(paths::own_by_name().ok()),
         );
-        // An application may try again and again.
-        if self.reported.as_ref() == Some(&failure) {
-            log::info!("{job}: as before, {failure}");
-        } else {
-            log::error!("{job}: {failure}");
-            self.reported = Some(failure);
-        }
+        log::error!("{job}: {failure}");
+        None
     }
 }
 
@@ -145,18 +103,18 @@ impl Launchers {
 /// # Errors
 /// It could not be executed, or the system has no resources for it.
 fn start(
-    candidate: &Candidate,
+    file: &Path,
     directory: Option<&Path>,
     environment: &Changes,
 ) -> Result<(Pid, Listener), LaunchError> {
     let listener = Listener::open().map_err(LaunchError::resources)?;
     // By its path: hydra looks for its proxy beside argv[0].
-    let mut command = Command::new(&candidate.file);
+    let mut command = Command::new(file);
     command
         .args(["-n", "1"])
         .arg(paths::own_by_name().map_err(LaunchError::resources)?)
         .arg("--bridge");
-    command.env(Endpoint::VARIABLE, listener.endpoint().to_string());
+    command.env(Endpoint::VARIABLE, listener.endpoint.to_string());
     for (name, value) in environment {
         match value {
             Some(value) => command.env(name, value),

@@ -1,14 +1,16 @@
 //! Where an agent waits for a job's bridge, and how the bridge proves that it is the job's own.
 //!
-//! The agent listens at a port of its own, and gives the launcher an [`Endpoint`] in the environment: host, port, and a
-//! key that only the processes of this job know. A bridge sends the key as soon as it is connected, and then one [`Hello`]
-//! and a line feed. Whoever sends anything else gets no answer: any user of the host could connect.
+//! The agent listens at a port of its own, and gives the launcher an [`Endpoint`] in the environment: a key that only the
+//! processes of this job know, the port, and the addresses by which this host may be reached. The bridge sends the key and
+//! its process id to each address at once ([`Endpoint::hello`]). The agent answers with the key. Whoever sends anything
+//! else gets no answer: any user of the host could connect.
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::mpi::environment;
@@ -16,78 +18,51 @@ use crate::mpi::environment;
 /// How long a connection may last without the key.
 const KEY_TIME_LIMIT: Duration = Duration::from_secs(10);
 /// A key, in hexadecimal digits.
-const KEY_LENGTH: usize = 32;
-/// The longest key and hello.
-const LONGEST_HELLO: usize = 100;
+pub const KEY_LENGTH: usize = 32;
+/// A key and a process id.
+const HELLO_LENGTH: usize = KEY_LENGTH + 8;
 
 /// Where a bridge finds its agent, and the key that it has to send.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    pub host: String,
+    pub key: String,
     pub port: u16,
-    key: String,
-}
-
-/// What a bridge says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hello {
-    /// Its process manager serves it. Its process id, which is of use to an agent on the same host.
-    Ready(u32),
-    /// It has no process manager that speaks PMI-1.
-    NoManager,
+    pub hosts: Vec<String>,
 }
 
 impl Endpoint {
     /// The variable in the environment of the launcher, and so of the bridge. Other users can't read it there.
     pub const VARIABLE: &str = "SPAWNFIX_BRIDGE";
 
-    /// The endpoint of this text: `HOST PORT KEY`.
+    /// The endpoint of this text: `KEY PORT HOST…`.
     pub fn parse(text: &str) -> Option<Endpoint> {
-        let mut words = text.split(' ');
-        let mut word = || words.next();
+        let mut words = text.split(' ').map(str::to_owned);
         Some(Endpoint {
-            host: word()?.to_owned(),
-            port: word()?.parse().ok()?,
-            key: word()?.to_owned(),
+            key: words.next()?,
+            port: words.next()?.parse().ok()?,
+            hosts: words.collect(),
         })
     }
 
-    /// What a bridge sends first.
-    pub fn key(&self) -> &str {
-        &self.key
+    /// What a bridge sends: the key, and its process id, which is of use to an agent on the same host. 0: it has no process
+    /// manager that speaks PMI-1.
+    pub fn hello(&self, pid: u32) -> String {
+        format!("{}{pid:08x}", self.key)
     }
 
-    /// Whether this begins with the key. The time that this takes does not tell how much of the key is right.
-    fn matches_key(&self, sent: &[u8]) -> bool {
-        let pairs = sent.iter().zip(self.key.as_bytes());
-        sent.len() >= self.key.len() && pairs.fold(0, |wrong, (a, b)| wrong | (a ^ b)) == 0
+    /// The process id in this hello, if the key is right. The time that this takes does not tell how much of the key is.
+    fn accept(&self, hello: &[u8]) -> Option<u32> {
+        let (key, pid) = hello.split_at_checked(KEY_LENGTH)?;
+        let pairs = key.iter().zip(self.key.as_bytes());
+        let wrong = pairs.fold(0, |wrong, (a, b)| wrong | (a ^ b));
+        let pid = u32::from_str_radix(std::str::from_utf8(pid).ok()?, 16).ok()?;
+        (wrong == 0).then_some(pid)
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.host, self.port, self.key)
-    }
-}
-
-impl Hello {
-    /// What stands behind the key.
-    fn parse(text: &[u8]) -> Option<Hello> {
-        let text = std::str::from_utf8(text).ok()?;
-        match text.split_whitespace().collect::<Vec<_>>()[..] {
-            ["ready", pid] => Some(Hello::Ready(pid.parse().ok()?)),
-            ["no-manager"] => Some(Hello::NoManager),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Hello {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Hello::Ready(pid) => writeln!(f, " ready {pid}"),
-            Hello::NoManager => writeln!(f, " no-manager"),
-        }
+        write!(f, "{} {} {}", self.key, self.port, self.hosts.join(" "))
     }
 }
 
@@ -101,7 +76,7 @@ fn random_key() -> io::Result<String> {
 /// The port of one job, and the connections that have not said a hello yet.
 pub struct Listener {
     listener: TcpListener,
-    endpoint: Endpoint,
+    pub endpoint: Endpoint,
     peers: Vec<Peer>,
 }
 
@@ -117,16 +92,19 @@ impl Listener {
     /// # Errors
     /// The system has no descriptor, port or memory left.
     pub fn open() -> io::Result<Listener> {
-        let here = match environment::hosts(|name| std::env::var_os(name).is_some()) {
-            Some(_) => Ipv4Addr::UNSPECIFIED,
-            None => Ipv4Addr::LOCALHOST,
+        let (here, hosts) = match environment::hosts(|name| std::env::var_os(name).is_some()) {
+            Some(_) => (
+                Ipv4Addr::UNSPECIFIED,
+                vec![Ipv4Addr::LOCALHOST.to_string(), host_name()],
+            ),
+            None => (Ipv4Addr::LOCALHOST, vec![Ipv4Addr::LOCALHOST.to_string()]),
         };
-        let listener = TcpListener::bind((here, 0))?;
+        let listener = TcpListener::bind(SocketAddr::from((here, 0)))?;
         listener.set_nonblocking(true)?;
         let endpoint = Endpoint {
-            host: host_name(),
-            port: listener.local_addr()?.port(),
             key: random_key()?,
+            port: listener.local_addr()?.port(),
+            hosts,
         };
         Ok(Listener {
             listener,
@@ -135,46 +113,40 @@ impl Listener {
         })
     }
 
-    /// What the bridge has to know.
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
     /// The sockets to wait for.
     pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let peers = self.peers.iter().map(|peer| peer.stream.as_fd());
         std::iter::once(self.listener.as_fd()).chain(peers)
     }
 
-    /// Accepts and reads whatever is there, until the bridge has said its hello.
-    pub fn accept_bridge(&mut self) -> Option<(Hello, TcpStream)> {
+    /// Accepts and reads whatever is there, until the bridge has said its hello: its process id, or 0, and the connection.
+    pub fn accept_bridge(&mut self) -> Option<(u32, TcpStream)> {
         loop {
             match self.listener.accept() {
-                Ok((stream, _)) => {
-                    if stream.set_nonblocking(true).is_ok() {
-                        self.peers.push(Peer::new(stream));
-                    }
-                }
+                Ok((stream, _)) => self.peers.extend(Peer::new(stream)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // No descriptor is left, perhaps: the oldest connection without the key gives up its own.
+                // No descriptor is left, perhaps: the oldest connection gives up its own.
                 Err(_) => {
-                    if let Some(at) = self.peers.iter().position(|peer| !peer.has_key()) {
-                        self.peers.remove(at);
-                    }
+                    self.peers.drain(..1.min(self.peers.len()));
                     break;
                 }
             }
         }
-        let mut hello = None;
         let mut at = 0;
-        while at < self.peers.len() && hello.is_none() {
-            match self.peers[at].read(&self.endpoint) {
-                Auth::Pending => at += 1,
-                Auth::Rejected => drop(self.peers.remove(at)),
-                Auth::Accepted(accepted) => hello = Some((accepted, self.peers.remove(at).stream)),
+        while let Some(peer) = self.peers.get_mut(at) {
+            match peer.read(&self.endpoint) {
+                Poll::Pending => at += 1,
+                Poll::Ready(None) => drop(self.peers.remove(at)),
+                Poll::Ready(Some(pid)) => {
+                    let mut stream = self.peers.remove(at).stream;
+                    let _ = stream.set_nonblocking(false);
+                    // If the bridge is gone, the next read shows it.
+                    let _ = stream.write_all(self.endpoint.key.as_bytes());
+                    return Some((pid, stream));
+                }
             }
         }
-        hello
+        None
     }
 }
 
@@ -185,76 +157,50 @@ struct Peer {
     since: Instant,
 }
 
-/// What is known of a peer.
-#[derive(Debug, PartialEq, Eq)]
-enum Auth {
-    Pending,
-    Rejected,
-    Accepted(Hello),
-}
-
 impl Peer {
-    fn new(stream: TcpStream) -> Peer {
-        Peer {
+    fn new(stream: TcpStream) -> Option<Peer> {
+        stream.set_nonblocking(true).ok()?;
+        Some(Peer {
             stream,
             sent: Vec::new(),
             since: Instant::now(),
-        }
+        })
     }
 
-    /// Whether it has sent the key. A wrong one is rejected at once.
-    fn has_key(&self) -> bool {
-        self.sent.len() >= KEY_LENGTH
-    }
-
-    /// Reads what was sent so far, and not a byte behind the hello: that is for the next reader.
-    fn read(&mut self, endpoint: &Endpoint) -> Auth {
-        let key = endpoint.key.len();
-        let mut buffer = [0; KEY_LENGTH];
-        loop {
-            let more = key.saturating_sub(self.sent.len()).clamp(1, buffer.len());
-            match self.stream.read(&mut buffer[..more]) {
-                Ok(count @ 1..) => self.sent.extend_from_slice(&buffer[..count]),
-                // The bridge has sent the key at once. Its process manager may take longer.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return match self.has_key() || self.since.elapsed() < KEY_TIME_LIMIT {
-                        true => Auth::Pending,
-                        false => Auth::Rejected,
-                    };
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                _ => return Auth::Rejected,
+    /// Reads what was sent so far, and not a byte behind the hello. Ready: the bridge's process id, or `None` if this is not
+    /// the bridge. A key is not looked at before the whole hello is there: it could be guessed digit by digit.
+    fn read(&mut self, endpoint: &Endpoint) -> Poll<Option<u32>> {
+        let missing = HELLO_LENGTH - self.sent.len();
+        // What was read before an error is kept.
+        match (&self.stream)
+            .take(missing as u64)
+            .read_to_end(&mut self.sent)
+        {
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock
+                    && self.since.elapsed() < KEY_TIME_LIMIT =>
+            {
+                Poll::Pending
             }
-            // Not before the whole key is there: otherwise it could be guessed digit by digit.
-            if self.sent.len() < key {
-                continue;
-            }
-            if !endpoint.matches_key(&self.sent) || self.sent.len() > LONGEST_HELLO {
-                return Auth::Rejected;
-            }
-            if self.sent.last() == Some(&b'\n') {
-                let hello = Hello::parse(&self.sent[key..]);
-                return hello.map_or(Auth::Rejected, Auth::Accepted);
-            }
+            _ => Poll::Ready(endpoint.accept(&self.sent)),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     const KEY: &str = "0123456789abcdef0123456789abcdef";
 
     /// What becomes of a peer who sends this.
-    fn auth(pieces: &[&str]) -> Vec<Auth> {
-        let endpoint = Endpoint::parse(&format!("here 4711 {KEY}")).unwrap();
+    fn auth(pieces: &[&str]) -> Vec<Poll<Option<u32>>> {
+        let endpoint = Endpoint::parse(&format!("{KEY} 4711 here there")).unwrap();
+        assert_eq!(endpoint.hosts, ["here", "there"]);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let mut other = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, _) = listener.accept().unwrap();
-        let mut peer = Peer::new(stream);
+        let mut peer = Peer::new(stream).unwrap();
         let mut auth = Vec::new();
         for piece in pieces {
             other.write_all(piece.as_bytes()).unwrap();
@@ -267,32 +213,25 @@ mod tests {
         auth
     }
 
+    const REJECTED: Poll<Option<u32>> = Poll::Ready(None);
+
     #[test]
-    fn the_key_and_a_hello_are_accepted_and_nothing_else() {
-        use Auth::{Accepted, Pending, Rejected};
-        let ready = Accepted(Hello::Ready(7));
-        assert_eq!(auth(&[KEY, " ready 7\n"]), [Pending, ready]);
-        let no_manager = Accepted(Hello::NoManager);
-        assert_eq!(auth(&[&format!("{KEY} no-manager\n")]), [no_manager]);
+    fn the_key_and_a_process_id_are_accepted_and_nothing_else() {
+        let ready = Poll::Ready(Some(0x1267));
+        assert_eq!(auth(&[KEY, "00001267"]), [Poll::Pending, ready]);
+        assert_eq!(auth(&[KEY, "00001267", "cmd=x"])[1], ready);
         let wrong = KEY.replace('f', "e");
-        assert_eq!(auth(&[&format!("{wrong} ready 7\n")]), [Rejected]);
-        assert_eq!(auth(&[&KEY[1..], " ready 7\n"]), [Pending, Rejected]);
-        assert_eq!(auth(&[KEY, " ready x\n"]), [Pending, Rejected]);
-        assert_eq!(auth(&[KEY, &" ".repeat(100)]), [Pending, Rejected]);
+        assert_eq!(auth(&[&format!("{wrong}00001267")]), [REJECTED]);
+        assert_eq!(auth(&[&KEY[1..], "000012670"]), [Poll::Pending, REJECTED]);
+        assert_eq!(auth(&[KEY, "0000126x"]), [Poll::Pending, REJECTED]);
     }
 
     #[test]
     fn a_wrong_digit_is_not_noticed_before_the_last_one() {
         let half = &KEY[..16];
-        let pieces = |half| auth(&[half, &"0".repeat(15), "0"]);
-        assert_eq!(pieces(half), [Auth::Pending, Auth::Pending, Auth::Rejected]);
+        let pieces = |half| auth(&[half, &"0".repeat(23), "0"]);
+        assert_eq!(pieces(half), [Poll::Pending, Poll::Pending, REJECTED]);
         assert_eq!(pieces(&half.replace('0', "1")), pieces(half));
-    }
-
-    #[test]
-    fn what_is_behind_the_hello_is_for_the_next_reader() {
-        let ready = Auth::Accepted(Hello::Ready(7));
-        assert_eq!(auth(&[&format!("{KEY} ready 7\ncmd=x\n")]), [ready]);
     }
 
     #[test]
@@ -304,14 +243,18 @@ mod tests {
         assert_eq!(listener.peers.len(), 1);
         listener.peers[0].since = Instant::now().checked_sub(KEY_TIME_LIMIT).unwrap();
         let mut bridge = TcpStream::connect(address).unwrap();
-        let hello = format!("{}{}", listener.endpoint.key, Hello::Ready(7));
-        bridge.write_all(hello.as_bytes()).unwrap();
-        let accepted = loop {
-            if let Some((hello, _)) = listener.accept_bridge() {
-                break hello;
+        bridge
+            .write_all(listener.endpoint.hello(7).as_bytes())
+            .unwrap();
+        let pid = loop {
+            if let Some((pid, _)) = listener.accept_bridge() {
+                break pid;
             }
         };
-        assert_eq!(accepted, Hello::Ready(7));
+        assert_eq!(pid, 7);
+        let mut answer = String::new();
+        bridge.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, listener.endpoint.key);
         let mut received = Vec::new();
         silent.read_to_end(&mut received).unwrap();
         assert!(received.is_empty(), "it gets no answer");

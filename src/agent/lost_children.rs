@@ -6,7 +6,7 @@
 //! library                       agent                          mpiexec, placeholder
 //!   spawn page: a call begins
 //!   libmpi: cmd=spawn ────────>   asks a job ──────────────────> starts the children
-//!   libmpi  <──── rc=0 ────────   notes the call (PendingConnect)
+//!   libmpi  <──── rc=0 ────────   notes the call (Connecting)
 //!   libmpi waits                  looks for the children: none is left for 2 s, and the page says that the call lasts
 //!                                 page: this call has failed
 //!                                 starts a job for a placeholder ──> a child that connects to libmpi,
@@ -15,14 +15,11 @@
 //!   the call returns MPI_ERR_SPAWN
 //! ```
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::application::Application;
-use super::job::{Job, ReplyTo, Task};
-use super::launcher::Attempts;
+use super::job::Job;
 use super::placeholder;
-use crate::mpi::mpiexec::Candidate;
 use crate::pmi::message::Message;
 use crate::procs;
 use crate::shared::paths;
@@ -35,32 +32,26 @@ const LOST_AFTER: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A spawn that was answered, and whose children may not have connected yet.
-pub struct PendingConnect {
+pub struct Connecting {
     page: &'static SpawnPage,
     /// The call that the application was in when its spawn was answered.
     call: u32,
-    request: Message,
-    /// The job that has answered, and its name in the log.
-    job: usize,
-    name: String,
-    launcher: PathBuf,
+    /// The job that has answered, in the words of the log.
+    job: String,
     looked: Instant,
     /// Since when no child was seen.
     nobody: Option<Instant>,
     /// The user has given the spawn up.
-    given_up: bool,
+    pub given_up: bool,
 }
 
-impl PendingConnect {
-    /// This job has answered this spawn. `None`: which call the application is in can't be known.
-    pub fn new(page: &'static SpawnPage, request: Message, job: &Job) -> Option<PendingConnect> {
-        Some(PendingConnect {
+impl Connecting {
+    /// This job has answered the spawn. `None`: which call the application is in can't be known.
+    pub fn new(page: &'static SpawnPage, job: String) -> Option<Connecting> {
+        Some(Connecting {
             page,
             call: page.only_call()?,
-            request,
-            job: job.task.number,
-            name: job.task.to_string(),
-            launcher: job.launcher.clone(),
+            job,
             looked: Instant::now(),
             nobody: None,
             given_up: false,
@@ -72,25 +63,9 @@ impl PendingConnect {
         self.page.only_call() != Some(self.call)
     }
 
-    /// The job that has answered.
-    pub fn job(&self) -> usize {
-        self.job
-    }
-
-    /// How many children were spawned.
-    pub fn children(&self) -> usize {
-        self.request.total_processes()
-    }
-
-    /// The user gives the spawn up: its job, which has to end.
-    pub fn give_up(&mut self) -> usize {
-        self.given_up = true;
-        self.job
-    }
-
-    /// Looks whether the children have ended. Children of another spawn in the same job hide that.
-    pub fn children_are_lost(&mut self, jobs: &[Job], application: &Application) -> bool {
-        let job = jobs.iter().find(|job| job.task.number == self.job);
+    /// Looks whether the children of the job that answered have ended, if it still runs. Children of another spawn in the
+    /// same job hide that.
+    pub fn children_are_lost(&mut self, job: Option<&Job>, application: &Application) -> bool {
         if self.given_up {
             return job.is_none();
         }
@@ -107,38 +82,27 @@ impl PendingConnect {
         self.nobody.get_or_insert_with(Instant::now).elapsed() >= LOST_AFTER
     }
 
-    /// Marks the call as failed, for the library. Returns the job of a placeholder, which lets libmpi return; `None` if
-    /// there can be no placeholder.
-    pub fn fail(self, number: usize, application: &Application) -> Option<(Task, Attempts)> {
-        let name = &self.name;
+    /// Marks the call as failed, for the library. Returns the request for a placeholder of this spawn's children, which lets
+    /// libmpi return; `None` if there can be no placeholder.
+    pub fn fail(&self, spawn: &Message, application: &Application) -> Option<Message> {
+        let job = &self.job;
         let files = paths::own_by_name().ok().zip(application.libmpi());
         let Some((own, libmpi)) = files else {
             log::error!(
-                "{name}: the children ended before they connected; the application may wait for them without end"
+                "{job}: the children ended before they connected; the application may wait for them without end"
             );
             return None;
         };
         if !self.given_up {
-            log::error!("{name}: the children ended before they connected; the spawn fails");
+            log::error!("{job}: the children ended before they connected; the spawn fails");
         }
         self.page.fail(self.call);
-        let request = placeholder::request(
-            &self.request,
+        let libfabric = application.libfabric();
+        Some(placeholder::request(
+            spawn,
             &own,
             &libmpi,
-            application.libfabric().as_deref(),
-        );
-        let task = Task {
-            number,
-            purpose: "a placeholder for lost children".to_owned(),
-            dedicated: true,
-            placeholder: true,
-            requests: vec![(request, ReplyTo::Nobody)],
-        };
-        let launcher = Candidate {
-            file: self.launcher,
-            why: "which started the children",
-        };
-        Some((task, Attempts::only(launcher)))
+            libfabric.as_deref(),
+        ))
     }
 }

@@ -5,7 +5,7 @@
 //! jobs have ended. One life of it:
 //!
 //! 1. [`main`] reads its arguments and the application's command line: is it an interactive session ([`interactive`])?
-//! 2. It connects to the port at which libmpi waits ([`app_connection`]). From then on libmpi sends it the requests of an
+//! 2. It connects to the port at which libmpi waits ([`connection`]). From then on libmpi sends it the requests of an
 //!    MPI process to its process manager: PMI-1 ([`pmi`](crate::pmi)).
 //! 3. What can be known of one process, its [`server`](crate::pmi::server) answers at once. A spawn, the size of the
 //!    universe and published names need one of its [`jobs`]: an mpiexec ([`launcher`]) whose only process is a
@@ -25,7 +25,7 @@
 //! process manager any more: the same as when mpiexec is killed without spawnfix.
 
 use std::ffi::{CString, OsString};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,9 +49,9 @@ use crate::shared::logging::escape;
 use crate::shared::settings::{InteractiveSetting, Settings};
 use crate::shared::stdio;
 
-mod app_connection;
 mod application;
 pub mod bridge;
+mod connection;
 mod event_loop;
 mod job;
 mod job_state;
@@ -60,6 +60,7 @@ mod launcher;
 mod listener;
 mod lost_children;
 pub mod placeholder;
+mod processes;
 mod signals;
 mod supervision;
 mod waiting;
@@ -82,6 +83,7 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments = called.argv.iter().map(|word| word.as_bytes());
     let launch = Launch::recognise(called.file.as_bytes(), arguments);
     close_inherited(&passed_descriptors(&called.argv));
+    let isolation = stdio::isolate();
     let application = Pid::from_raw(called.application).and_then(Application::new);
     let (Some(launch), Some(mut application)) = (launch, application) else {
         log::debug!("the application is gone, or this is no launch");
@@ -89,7 +91,6 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     };
     let session = session_word(&called.settings, &application);
     application.interactive = session.is_some();
-    let isolation = stdio::isolate();
     let name = launch.name();
     let session = match session {
         Some(word) => format!("interactive: {word}"),
@@ -112,11 +113,16 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     }
     match launch {
         Launch::Mpiexec { port } => {
-            let launchers = Launchers::new(called.mpi, environment);
-            let served = Agent::new(application, port, launchers).and_then(Agent::run);
-            if let Err(error) = served {
-                log::error!("the application can't be reached: {error}");
-                return ExitCode::FAILURE;
+            let launchers = Launchers {
+                mpi: called.mpi,
+                environment,
+            };
+            match Agent::new(application, port, launchers) {
+                Ok(agent) => agent.run(),
+                Err(error) => {
+                    log::error!("the application can't be reached: {error}");
+                    return ExitCode::FAILURE;
+                }
             }
             ExitCode::SUCCESS
         }
@@ -208,38 +214,17 @@ fn become_launcher(called: &AgentArgs, environment: &Changes) -> ExitCode {
 /// Closes the application's descriptors, from 3 on, but these: a reader of one of its pipes would otherwise wait for this
 /// process to end, and its ports would stay taken.
 fn close_inherited(kept: &[i32]) {
-    let mut kept: Vec<i32> = kept.iter().copied().filter(|&fd| fd > 2).collect();
-    kept.sort_unstable();
-    // Linux 5.9. Unlike reading a directory, this needs no descriptor.
-    #[cfg(target_os = "linux")]
-    {
-        let mut first = 3;
-        let mut closed = true;
-        for end in kept.iter().copied().chain([libc::c_int::MAX]) {
-            // SAFETY: close_range(2) takes three integers; this process has opened nothing yet that it keeps.
-            closed &= first >= end
-                || unsafe { libc::syscall(libc::SYS_close_range, first, end - 1, 0) } == 0;
-            first = end.saturating_add(1);
-        }
-        if closed {
-            return;
-        }
-    }
-    let directory = if cfg!(target_os = "linux") {
-        "/proc/self/fd"
-    } else {
-        "/dev/fd"
-    };
-    let open = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    // SAFETY: fd 0 makes room for the directory's descriptor, where this process may have no more; `isolate` takes it.
+    unsafe { libc::close(0) };
+    let open = std::fs::read_dir("/dev/fd").into_iter().flatten().flatten();
     let numbers: Vec<i32> = open
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
-    for fd in numbers
-        .into_iter()
-        .filter(|fd| *fd > 2 && !kept.contains(fd))
-    {
-        // SAFETY: this process has opened nothing yet that it keeps; the directory's own descriptor is closed already.
-        unsafe { libc::close(fd) };
+    for fd in numbers {
+        if fd > 2 && !kept.contains(&fd) {
+            // SAFETY: this process has opened nothing yet that it keeps; the directory's own descriptor is closed already.
+            unsafe { libc::close(fd) };
+        }
     }
 }
 
@@ -252,14 +237,4 @@ fn passed_descriptors(argv: &[OsString]) -> Vec<i32> {
     passed
         .filter_map(|pair| pair[1].to_str()?.parse().ok())
         .collect()
-}
-
-/// One read of a blocking stream, which a signal does not end. std repeats writes, and not reads.
-fn read(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match from.read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
 }

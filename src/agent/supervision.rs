@@ -6,41 +6,26 @@ use std::time::Duration;
 
 use rustix::process::WaitOptions;
 
+use super::application::App;
 use super::job::Job;
 use super::job_state::{End, State};
-use super::jobs::{App, Jobs};
+use super::jobs::Jobs;
+use super::lost_children::Connecting;
 use crate::mpi::mpiexec::LaunchError;
 use crate::procs;
-use crate::shared::logging::escape;
 
 /// How long a job may take to end before it is killed. All in all it may take 2 s.
 pub const GRACE: Duration = Duration::from_millis(1200);
 
-/// How long a launcher may run before it has started anything, and how long it is then watched. Hydra may wait for a name
-/// server first.
+/// How long a launcher may run before it has started anything. Hydra may wait for a name server first.
 const START_TIME: Duration = Duration::from_secs(10);
-const WATCH_TIME: Duration = Duration::from_secs(20);
 
 impl Jobs {
-    /// Detaches a session's jobs whose children have all ended, at each spawn and a moment later: there may be a
-    /// thousand.
-    pub(super) fn detach_idle(&mut self, except: Option<usize>) {
-        let mut older = self
-            .all
-            .iter_mut()
-            .filter(|job| job.task.dedicated && Some(job.task.number) != except)
-            .peekable();
-        if older.peek().is_some() {
-            let all = procs::all();
-            older.for_each(|job| job.detach_if_idle(&all));
-        }
-    }
-
     /// Collects the status of each launcher that has ended.
     pub fn reap(&mut self) {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let status = ExitStatus::from_raw(status.as_raw());
-            if let Some(job) = self.all.iter_mut().find(|job| job.pid == pid) {
+            if let Some(job) = self.all.iter_mut().find(|job| job.pid() == pid) {
                 job.status = Some(status);
             }
         }
@@ -48,47 +33,41 @@ impl Jobs {
 
     /// Whether something has to be looked at from time to time.
     pub fn need_ticks(&self) -> bool {
-        self.connecting.is_some()
-            || self.pending.is_some()
-            || self.all.iter().any(|job| {
-                matches!(
-                    job.state,
-                    State::Starting | State::Detaching | State::Terminating
-                ) || job.status.is_some()
-                    || job.seems_idle()
+        use State::{Detaching, Starting, Terminating};
+        let mut jobs = self.all.iter();
+        self.asked.is_some()
+            || jobs.any(|job| {
+                matches!(job.state, Starting | Detaching | Terminating) || job.status.is_some()
             })
     }
 
     /// Looks after what sends nothing by itself: children that are lost, launchers that have failed or ended, jobs that
     /// do not end.
     pub fn tick(&mut self, app: &mut App) {
-        self.look_for_lost_children(app);
-        self.say_what_is_awaited(app);
-        if (self.all.iter()).any(|job| job.seems_idle() && job.has_been_idle()) {
-            self.detach_idle(None);
-        }
-        let numbers: Vec<_> = self.all.iter().map(|job| job.task.number).collect();
-        for number in numbers {
-            if let Some(at) = self.position(number) {
-                self.tick_job(at, app);
-            }
+        self.drop_returned();
+        self.look_after_asked(app);
+        // Backwards: a job that has ended is replaced by the last one, and a new one is appended.
+        for at in (0..self.all.len()).rev() {
+            self.tick_job(at, app);
         }
     }
 
-    fn look_for_lost_children(&mut self, app: &mut App) {
-        self.drop_returned();
-        let Some(connecting) = self.connecting.as_mut() else {
+    /// Looks whether the children for which the application waits are lost, and says what it waits for.
+    fn look_after_asked(&mut self, app: &mut App) {
+        let Some(asked) = &mut self.asked else {
             return;
         };
-        if app.gone {
-            self.connecting = None;
-        } else if connecting.children_are_lost(&self.all, &app.process) {
-            let number = self.next_number();
-            let failed = self.connecting.take();
-            let placeholder = failed.and_then(|failed| failed.fail(number, &app.process));
-            if let Some((task, attempts)) = placeholder {
-                self.start(task, attempts, app);
+        let mut jobs = self.all.iter();
+        let job = jobs.find(|job| job.task.number == asked.job);
+        let are_lost = |to: &mut Connecting| to.children_are_lost(job, &app.process);
+        if let Some(connecting) = asked.connecting.take_if(are_lost) {
+            let request = connecting.fail(&asked.message, &app.process);
+            self.asked = None;
+            if let Some(request) = request {
+                self.start_placeholder(request, app);
             }
+        } else if let Some(job) = job {
+            asked.say_what_is_awaited(job, app.process.interactive);
         }
     }
 
@@ -102,56 +81,38 @@ impl Jobs {
         if app.gone && !app.finalized && left.iter().any(|&state| job.is_for(state, GRACE)) {
             job.terminate();
         }
-        let watched =
-            job.is_for(State::Starting, START_TIME) && !job.is_for(State::Starting, WATCH_TIME);
-        if watched && job.status.is_none() && job.has_started_nothing() {
-            self.launcher_failed(at, LaunchError::StartedNothing, app);
-            return;
-        }
-        let asked = (self.pending.as_ref()).is_some_and(|asked| asked.job == job.task.number);
+        let asked = (self.asked.as_ref()).is_some_and(|asked| asked.awaits(job.task.number));
         if asked && job.is_for(State::Broken, GRACE) {
-            log::error!(
-                "{}: the bridge is gone, but mpiexec goes on; ending the job",
-                job.task
-            );
+            let task = &job.task;
+            log::error!("{task}: the bridge is gone, but mpiexec goes on; ending the job");
             job.terminate();
         }
         let Some(status) = job.status else {
+            if job.is_for(State::Starting, START_TIME) && job.processes.has_started_nothing() {
+                self.launcher_failed(at, LaunchError::StartedNothing, app);
+            }
             return;
         };
         if job.has_stragglers() && !job.is_for(State::Terminating, 2 * GRACE) {
             return;
         }
-        if job.has_survivors() {
-            if job.state == State::Starting && !job.in_background {
-                job.in_background = true;
-                log::warn!(
-                    "{} {}; waiting for what it left in the background",
-                    escape(&job.launcher),
-                    LaunchError::ended(status)
-                );
-            }
-            return;
-        }
         job.launcher_ended(status);
-        match job.state {
-            State::Gone(End::Failed) => {
+        if let State::Gone(end) = job.state {
+            if end == End::Failed {
                 self.launcher_failed(at, LaunchError::ended(status), app);
-                self.all.swap_remove(at);
+            } else {
+                self.ended(at, end, status, app);
             }
-            State::Gone(end) => {
-                let job = self.all.swap_remove(at);
-                self.ended(&job, end, status, app);
-            }
-            _ => {}
+            self.all.swap_remove(at);
         }
     }
 
     /// A job is over: its children are gone.
-    fn ended(&mut self, job: &Job, end: End, status: ExitStatus, app: &mut App) {
-        let task = &job.task;
-        let asked = (self.pending.as_ref()).is_some_and(|asked| asked.job == task.number);
-        self.fail_request(task.number, "job_ended", app);
+    fn ended(&mut self, at: usize, end: End, status: ExitStatus, app: &mut App) {
+        let number = self.all[at].task.number;
+        let asked = (self.asked.as_ref()).is_some_and(|asked| asked.awaits(number));
+        self.fail_request(number, "job_ended", app);
+        let Job { task, .. } = &self.all[at];
         let crashed = end == End::Crashed && !app.finalized && !app.gone;
         if crashed && task.placeholder {
             log::error!("{task} ended: {status}; the application may wait without end");

@@ -1,58 +1,63 @@
-//! Says what a spawn waits for, to the person who waits.
+//! A request for which the application waits, and what is said to the person who waits.
 
 use std::io::IsTerminal;
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
-use super::job::{Job, is_child};
-use super::jobs::{App, Jobs};
+use super::job::Job;
+use super::lost_children::Connecting;
+use super::processes::is_child;
 use crate::mpi::is_libmpi;
+use crate::pmi::message::Message;
 use crate::procs::{self, Process};
 use crate::shared::logging::escape;
 
-/// After how long the agent says what the spawn waits for.
+/// After how long the agent says what the application waits for.
 const NOTICES: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
 
-/// A spawn, or another request, that has not returned.
-pub struct Waiting {
+/// A request that a job has to answer; a spawn lasts until its children have connected.
+pub struct Asked {
+    pub message: Message,
+    /// The number of the job.
+    pub job: usize,
+    /// Set once the job has answered a spawn.
+    pub connecting: Option<Connecting>,
     since: Instant,
-    told: usize,
+    /// How many notices were given.
+    noticed: usize,
 }
 
-impl Jobs {
-    /// Says what the application waits for, if it has waited long enough: in the log, or on a terminal.
-    pub(super) fn say_what_is_awaited(&mut self, app: &App) {
-        let connecting = self.connecting.as_ref();
-        let number = match (&self.pending, connecting) {
-            (Some(pending), _) => pending.job,
-            (None, Some(connecting)) => connecting.job(),
-            (None, None) => {
-                self.waiting = None;
-                return;
-            }
-        };
-        let waiting = self.waiting.get_or_insert_with(|| Waiting {
+impl Asked {
+    pub fn new(message: Message, job: usize) -> Asked {
+        Asked {
+            message,
+            job,
+            connecting: None,
             since: Instant::now(),
-            told: 0,
-        });
-        let waited = waiting.since.elapsed();
-        if NOTICES
-            .get(waiting.told)
-            .is_none_or(|notice| waited < *notice)
-        {
+            noticed: 0,
+        }
+    }
+
+    /// Whether this job has not answered yet.
+    pub fn awaits(&self, job: usize) -> bool {
+        self.job == job && self.connecting.is_none()
+    }
+
+    /// Says what the application waits for, if it has waited long enough: in the log, or on a terminal.
+    pub fn say_what_is_awaited(&mut self, job: &Job, interactive: bool) {
+        let waited = self.since.elapsed();
+        if !matches!(NOTICES.get(self.noticed), Some(notice) if waited >= *notice) {
             return;
         }
-        waiting.told += 1;
-        let Some(job) = self.all.iter().find(|job| job.task.number == number) else {
-            return;
-        };
-        let what = match connecting.filter(|_| self.pending.is_none()) {
-            Some(connecting) => awaited_children(job, connecting.children()),
+        self.noticed += 1;
+        let what = match self.connecting {
+            Some(_) => awaited_children(job, self.message.total_processes()),
             None => {
-                let (launcher, pid) = (escape(&job.launcher), job.pid);
+                let (launcher, pid) = (escape(&job.launcher), job.pid());
                 format!("{launcher} (process {pid}) has not answered")
             }
         };
-        let hint = match app.process.interactive {
+        let hint = match interactive {
             true => "; Ctrl-C gives the spawn up",
             false => "",
         };
@@ -68,10 +73,9 @@ impl Jobs {
 
 /// Which of this job's children libmpi waits for. All of them connect together, when the last one is in MPI_Init.
 fn awaited_children(job: &Job, total: usize) -> String {
-    let children = job.children(&procs::all()).unwrap_or_default();
-    let mut late: Vec<_> = children.iter().filter(|child| is_late(child)).collect();
-    late.sort_by_key(|child| child.pid.as_raw_pid());
-    let Some(first) = late.first() else {
+    let mut late = job.children(&procs::all()).unwrap_or_default();
+    late.retain(is_late);
+    let Some(first) = late.iter().min_by_key(|child| child.pid.as_raw_pid()) else {
         return format!("the {total} children have not connected");
     };
     let number = late.len().min(total);
@@ -83,21 +87,14 @@ fn awaited_children(job: &Job, total: usize) -> String {
     )
 }
 
-/// Whether this child seems not to have called MPI_Init: it has no MPI library, or it lacks what MPICH and Intel MPI open
-/// in MPI_Init.
+/// Whether this is a child that seems not to have called MPI_Init: it has no MPI library, or it lacks what MPICH and Intel
+/// MPI open in MPI_Init.
 fn is_late(process: &Process) -> bool {
-    if !is_child(process) {
-        return false;
-    }
-    let files = procs::files(process.pid);
-    let mut names = files
-        .into_iter()
-        .map(|file| file.into_os_string().into_encoded_bytes());
-    let (mut has_libmpi, mut shares_memory) = (false, false);
-    names.by_ref().for_each(|name| {
-        has_libmpi |= is_libmpi(name.rsplit(|&byte| byte == b'/').next().unwrap_or_default());
-        shares_memory |= name.starts_with(b"/dev/shm/");
-    });
-    !(has_libmpi
-        && (shares_memory || procs::open_file(process.pid, b"anon_inode:[eventpoll]").is_some()))
+    let files: Vec<_> = procs::files(process.pid).into_iter().collect();
+    let has_libmpi = files
+        .iter()
+        .any(|file| is_libmpi(file.file_name().unwrap_or_default().as_bytes()));
+    let is_in_init = files.iter().any(|file| file.starts_with("/dev/shm"))
+        || procs::open_file(process.pid, b"anon_inode:[eventpoll]").is_some();
+    is_child(process) && !(has_libmpi && is_in_init)
 }

@@ -68,24 +68,21 @@ impl Message {
     pub fn in_reply_to(mut self, request: &Message) -> Message {
         if let Some(thread) = request.value("thrid") {
             let _ = self.0.pop();
-            self.0.extend_from_slice(b" thrid=");
-            self.0.extend_from_slice(thread);
-            self.0.push(b'\n');
+            self.0.extend([b" thrid=", thread, b"\n"].concat());
         }
         self
     }
 
     /// A spawn of one process of another command, with the keys (`preput`) that this spawn's first block has.
     pub fn with_command(&self, file: &[u8], arguments: &[&[u8]]) -> Message {
-        let mut text = b"mcmd=spawn\nnprocs=1\nexecname=".to_vec();
-        text.extend_from_slice(file);
-        text.extend_from_slice(b"\ntotspawns=1\nspawnssofar=1\n");
+        let start = [b"mcmd=spawn\nnprocs=1\nexecname=", file, b"\n"];
+        let mut text = start.concat();
+        text.extend_from_slice(b"totspawns=1\nspawnssofar=1\n");
         for (number, argument) in (1..).zip(arguments) {
-            text.extend_from_slice(format!("arg{number}=").as_bytes());
-            text.extend_from_slice(argument);
-            text.push(b'\n');
+            let key = format!("arg{number}=");
+            text.extend([key.as_bytes(), argument, b"\n"].concat());
         }
-        text.extend_from_slice(format!("argcnt={}\n", arguments.len()).as_bytes());
+        text.extend(format!("argcnt={}\n", arguments.len()).bytes());
         let lines = self.0.split_inclusive(|&byte| byte == b'\n');
         let first = lines.take_while(|line| *line != b"endcmd\n");
         for line in first.filter(|line| line.starts_with(b"preput_")) {
@@ -177,7 +174,6 @@ impl<'a> Request<'a> {
     /// libmpi takes that for an error.
     fn reply(self) -> &'static str {
         match self {
-            Request::SingInit => "singinit_info",
             Request::Init => "response_to_init",
             Request::Finalize => "finalize_ack",
             Request::GetMaxes => "maxes",
@@ -191,7 +187,7 @@ impl<'a> Request<'a> {
             Request::Unpublish => "unpublish_result",
             Request::Lookup => "lookup_result",
             Request::Spawn => "spawn_result",
-            Request::Abort | Request::Other => "not_known",
+            Request::SingInit | Request::Abort | Request::Other => "not_known",
         }
     }
 

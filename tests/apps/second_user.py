@@ -52,8 +52,8 @@ def connect(port):
 def knock(port, how):
     words = {
         "silent": [b""],
-        "no key": [b" ready 1\n", b"ready 1\n", b"no-manager\n", b"\n", b"cmd=init pmi_version=1 pmi_subversion=1\n"] * 200,
-        "wrong key": [b"%s ready 1\n" % secrets.token_hex(16).encode() for _ in range(1000)],
+        "no key": [b"00000001", b"\n", b"cmd=init pmi_version=1 pmi_subversion=1\n"] * 334,
+        "wrong key": [b"%s00000001" % secrets.token_hex(16).encode() for _ in range(1000)],
         "garbage": [secrets.token_bytes(1 << size) for size in range(21)] * 10,
     }
     tried = answered = said = 0

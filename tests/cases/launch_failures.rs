@@ -98,13 +98,6 @@ const EIGHT_SECONDS: Launcher = Launcher {
         &[],
     )
 };
-/// One that puts the real one into the background.
-const BACKGROUND: Launcher = launcher(
-    "background",
-    "#!/bin/sh\n(/bin/sleep 0.2; exec \"$MPIEXEC\" \"$@\") &\nexit 0\n",
-    &["exit status 0", "background"],
-);
-
 impl Launcher {
     /// A directory for PATH, with this mpiexec and nothing else.
     fn directory(&self) -> OsString {
@@ -112,7 +105,7 @@ impl Launcher {
         let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("launchers");
         // Once, and only what has changed: a script that some process has open for writing can't be run.
         MADE.get_or_init(|| {
-            for launcher in [&BAD[..], &[EIGHT_SECONDS, BACKGROUND]].concat() {
+            for launcher in [&BAD[..], &[EIGHT_SECONDS]].concat() {
                 let directory = place.join(launcher.name);
                 fs::create_dir_all(&directory).expect("target/tmp can be written");
                 let (file, script) = (directory.join("mpiexec"), launcher.script);
@@ -509,22 +502,6 @@ fn an_mpiexec_that_takes_eight_seconds_is_waited_for() {
             !report.output.contains("spawnfix["),
             "nothing to complain of",
         );
-    });
-}
-
-#[test]
-fn an_mpiexec_that_goes_to_the_background_is_warned_of_and_waited_for() {
-    let mpis = that_are_here(&HYDRAS);
-    let ends: [&[&str]; 3] = [&[], &["sigchld", "waited"], &["sigchld", "ignored"]];
-    at_once(&pairs(&mpis, &ends), |&(mpi, end)| {
-        let report = attempts(mpi, BACKGROUND, end).library(true).run();
-        check_went_on(&report, 1);
-        report.check(
-            reports(&report, "attempt")[0].1.starts_with("succeeded"),
-            "it spawns",
-        );
-        report.check(report.count("child") == 1, "the child was there");
-        check_told(&report, "WARN", BACKGROUND.told);
     });
 }
 

@@ -243,8 +243,6 @@ fn our_own_bridge_is_not_reported_as_a_crash() {
         while prompt.session().others().iter().any(is_child) && Instant::now() < limit {
             thread::sleep(Duration::from_millis(20));
         }
-        // Until mpiexec has noticed, and has ended the proxy that started the child.
-        thread::sleep(Duration::from_millis(700));
         let report = prompt.leave_by("os._exit(0)");
         report.check(
             !report.output.contains("BAD TERMINATION")
