@@ -20,6 +20,8 @@ pub struct Launchers {
     pub mpi: Option<String>,
     /// How a launcher's environment differs from this process's.
     pub environment: Changes,
+    /// The failure that was logged last.
+    pub reported: String,
 }
 
 /// The launchers that may still be tried for one job, best first.
@@ -66,7 +68,7 @@ impl Launchers {
     /// Starts the next launcher that can be executed, in this directory. `None`: none is left, and the log says so. `job`
     /// is the job's name in the log.
     pub fn start_next(
-        &self,
+        &mut self,
         attempts: &mut Attempts,
         job: &str,
         directory: Option<&Path>,
@@ -93,7 +95,11 @@ impl Launchers {
             path.as_deref(),
             hosts.zip(paths::own_by_name().ok()),
         );
-        log::error!("{job}: {failure}");
+        // An application may try again and again: the log says once why it can't.
+        if failure != self.reported {
+            log::error!("{job}: {failure}");
+            self.reported = failure;
+        }
         None
     }
 }

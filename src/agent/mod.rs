@@ -116,6 +116,7 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
             let launchers = Launchers {
                 mpi: called.mpi,
                 environment,
+                reported: String::new(),
             };
             match Agent::new(application, port, launchers) {
                 Ok(agent) => agent.run(),
