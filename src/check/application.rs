@@ -39,8 +39,7 @@ pub fn main(words: &[OsString]) -> ExitCode {
         return ExitCode::from(2);
     };
     let children = children.to_str().and_then(|word| word.parse().ok());
-    let result = own_stdout().map_err(|error| error.to_string());
-    match result.and_then(|stdout| spawn(libmpi, children.unwrap_or(1), stdout)) {
+    match spawn(libmpi, children.unwrap_or(1)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("{why}");
@@ -58,7 +57,7 @@ fn own_stdout() -> io::Result<File> {
 
 /// # Errors
 /// What the library lacks, or the function that failed.
-fn spawn(libmpi: &OsStr, children: c_int, mut stdout: File) -> Result<(), String> {
+fn spawn(libmpi: &OsStr, children: c_int) -> Result<(), String> {
     type Text = unsafe extern "C" fn(*mut u8, *mut c_int) -> c_int;
     type Init = unsafe extern "C" fn(*mut c_int, *mut c_void, c_int, *mut c_int) -> c_int;
     type Spawn = unsafe extern "C" fn(
@@ -74,6 +73,7 @@ fn spawn(libmpi: &OsStr, children: c_int, mut stdout: File) -> Result<(), String
     type OfComm = unsafe extern "C" fn(usize) -> c_int;
     type OfHandle = unsafe extern "C" fn(*mut usize) -> c_int;
     type Finalize = unsafe extern "C" fn() -> c_int;
+    let mut stdout = own_stdout().map_err(|error| error.to_string())?;
     let library = Library::load(libmpi)?;
     let (comm_self, info_null, multiple) = constants(&library, libmpi);
     let command = paths::own().ok_or("the path of this executable is not known")?;

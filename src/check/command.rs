@@ -33,27 +33,23 @@ pub struct Subject {
     pub libmpi: Option<PathBuf>,
     /// What it sets in its environment before MPI_Init, as far as that is known.
     pub environment: Changes,
-    /// Whether that is only the MPI library that belongs to the mpiexec on PATH.
-    pub guessed: bool,
+    /// Where that is not from the command itself: why it was taken, as the report says it.
+    pub guessed: &'static str,
 }
 
 impl Subject {
-    /// Looks at this command, or at none, as it would run with these variables, which preload this library.
+    /// Looks at this command, or at none, as it would run with these variables, which preload the library.
     ///
     /// # Errors
     /// There is no such command.
-    pub fn of(
-        words: &[OsString],
-        library: &Path,
-        preload: &[Variable],
-    ) -> Result<Subject, NotFound> {
+    pub fn of(words: &[OsString], preload: &[Variable]) -> Result<Subject, NotFound> {
         let mut subject = Subject::default();
         if !words.is_empty() {
             let (program, argv) = subject.interpreted(words)?;
             let session = interactive::evidence(&argv, &[], Stdin::of_this_process());
             subject.session = session.map(|word| escape(word).to_string());
             let environment = &mut subject.environment;
-            (subject.loads, subject.libmpi) = system::look(&program, library, preload, environment);
+            (subject.loads, subject.libmpi) = system::look(&program, preload, environment);
             let name = libmpi::name_of(&program);
             let is_python = name.starts_with(b"python") || name.starts_with(b"pypy");
             if is_python && subject.libmpi.is_none() {
@@ -62,7 +58,7 @@ impl Subject {
         }
         if subject.libmpi.is_none() && matches!(subject.loads, Loads::Yes | Loads::No(_)) {
             subject.libmpi = paths::first("mpiexec").and_then(|mpiexec| libmpi::beside(&mpiexec));
-            subject.guessed = true;
+            subject.guessed = " (that of the mpiexec on PATH: what the command loads is not known)";
         }
         Ok(subject)
     }

@@ -30,8 +30,7 @@ pub fn name_of(file: &Path) -> &[u8] {
 
 /// Whether a libmpi is Open MPI's, by its name: libmpi.so.40. MPICH's and its kin's is libmpi.so.12.
 pub fn is_open_mpis(libmpi: &Path) -> bool {
-    let name = name_of(libmpi);
-    name.ends_with(b".so.40") || name.windows(7).any(|part| part == b".so.40.")
+    name_of(libmpi).windows(6).any(|part| part == b".so.40")
 }
 
 /// The MPI library among the files that a program loads; and where the libraries of the same prefix are, as mpi4py loads
@@ -40,8 +39,7 @@ pub fn among(files: &[&Path], changes: &mut Changes) -> Option<PathBuf> {
     let libmpi = files.iter().find(|file| is_libmpi(name_of(file)))?;
     let prefix = libmpi.parent()?.parent()?;
     let beside = files.iter().filter(|file| file.starts_with(prefix));
-    let libraries = beside.filter(|file| name_of(file).starts_with(b"lib"));
-    let mut places: Vec<_> = libraries.filter_map(|file| file.parent()).collect();
+    let mut places: Vec<_> = beside.filter_map(|file| file.parent()).collect();
     places.dedup();
     let present = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     let places = places.into_iter().map(Path::to_owned);
@@ -52,7 +50,7 @@ pub fn among(files: &[&Path], changes: &mut Changes) -> Option<PathBuf> {
 
 /// What a Python's mpi4py loads, and sets in its environment.
 pub fn of_mpi4py(python: &Path, changes: &mut Changes) -> Option<PathBuf> {
-    let ran = run(Command::new(python).args(["-c", ASK_PYTHON]), LIMIT);
+    let ran = run(Command::new(python).args(["-B", "-c", ASK_PYTHON]), LIMIT);
     let (files, set): (Vec<_>, Vec<_>) = ran.stdout.lines().partition(|line| line.starts_with('/'));
     let set = set.iter().filter_map(|line| line.split_once('='));
     changes.extend(set.map(|(name, value)| (name.into(), Some(value.into()))));
@@ -79,9 +77,7 @@ pub fn beside(mpiexec: &Path) -> Option<PathBuf> {
 
 /// The MPI libraries of MPICH's kin that belong to an mpiexec on PATH: they have the same ABI.
 pub fn of_mpichs_kin() -> impl Iterator<Item = PathBuf> {
-    let all = paths::find(OsStr::new("mpiexec")).unwrap_or_default();
-    let kin = all
-        .into_iter()
-        .filter(|mpiexec| family_of(mpiexec) != Some(Family::OpenMpi));
-    kin.filter_map(|mpiexec| beside(&mpiexec))
+    let mut kin = paths::find(OsStr::new("mpiexec")).unwrap_or_default();
+    kin.retain(|mpiexec| family_of(mpiexec) != Some(Family::OpenMpi));
+    kin.into_iter().filter_map(|mpiexec| beside(&mpiexec))
 }

@@ -15,24 +15,20 @@ use super::run::{LIMIT, run};
 use crate::exec::Changes;
 use crate::preload_list::{System, is_sanitizer};
 use crate::shared::logging::escape;
+use crate::shared::paths;
 use crate::wrapper::preload_env::Variable;
 
 /// Asks ld.so about an ELF program: with --list it loads the program's libraries, and does not start the program.
-pub fn look(
-    program: &Path,
-    library: &Path,
-    preload: &[Variable],
-    environment: &mut Changes,
-) -> (Loads, Option<PathBuf>) {
+pub fn look(program: &Path, preload: &[Variable], set: &mut Changes) -> (Loads, Option<PathBuf>) {
     let shown = escape(program);
     let unknown = |why: &str| (Loads::Unknown(format!("{shown} {why}")), None);
     let read = |file: &Path| fs::read(file).unwrap_or_default();
-    let (bytes, own) = (read(program), read(library));
+    let (bytes, own) = (read(program), read(&paths::own().unwrap_or_default()));
     let (file, own) = match (object::File::parse(&*bytes), object::File::parse(&*own)) {
         (Ok(file), Ok(own)) if file.format() == BinaryFormat::Elf => (file, own),
         _ => return unknown("is neither a script nor an ELF program"),
     };
-    if (file.is_64(), file.architecture()) != (own.is_64(), own.architecture()) {
+    if file.architecture() != own.architecture() {
         return unknown("is for another kind of processor than the library");
     }
     let linker = file.section_by_name(".interp");
@@ -53,28 +49,24 @@ pub fn look(
     });
     let files: Vec<&Path> = files.collect();
     // What is preloaded comes first in the list, in its order.
-    let own = files
-        .iter()
-        .position(|file| name_of(file) == System::HERE.library().as_bytes());
+    let name = System::HERE.library().as_bytes();
+    let own = files.iter().position(|file| name_of(file) == name);
     let runtime = files.iter().position(|file| is_sanitizer(name_of(file)));
-    let mut said = ran.stderr.lines().chain(ran.stdout.lines());
+    let said = ran.stderr.lines().chain(ran.stdout.lines()).next();
+    let said = said.unwrap_or("its dynamic linker can't be run").to_owned();
     let loads = match (own, runtime) {
         _ if secure => Loads::No(format!(
             "{shown} is setuid, setgid or has file capabilities, and such a program takes no LD_PRELOAD"
         )),
-        _ if !ran.status.is_some_and(|status| status.success()) => Loads::Breaks(
-            said.next()
-                .unwrap_or("its dynamic linker can't be run")
-                .to_owned(),
-        ),
-        (None, _) => Loads::No(said.next().unwrap_or_default().to_owned()),
+        _ if !ran.status.is_some_and(|status| status.success()) => Loads::Breaks(said),
+        (None, _) => Loads::No(said),
         (Some(own), Some(runtime)) if own < runtime => Loads::Breaks(format!(
             "AddressSanitizer ends a program in which another library comes first: put {} first in LD_PRELOAD",
             escape(files[runtime])
         )),
         _ => Loads::Yes,
     };
-    (loads, libmpi::among(&files, environment))
+    (loads, libmpi::among(&files, set))
 }
 
 /// Whether the program runs in secure-execution mode: ld.so(8).

@@ -10,21 +10,18 @@ use super::loads::Loads;
 use super::run::{LIMIT, run};
 use crate::exec::Changes;
 use crate::shared::logging::escape;
+use crate::shared::paths;
 use crate::wrapper::preload_env::Variable;
 
 /// Decides by the program's kind, its directory and its signature. Which MPI library it has is not known.
-pub fn look(
-    program: &Path,
-    library: &Path,
-    _: &[Variable],
-    _: &mut Changes,
-) -> (Loads, Option<PathBuf>) {
-    (loads(program, library), None)
+pub fn look(program: &Path, _: &[Variable], _: &mut Changes) -> (Loads, Option<PathBuf>) {
+    (loads(program), None)
 }
 
-fn loads(program: &Path, library: &Path) -> Loads {
+fn loads(program: &Path) -> Loads {
     let name = escape(program);
-    let [bytes, own] = [program, library].map(|file| fs::read(file).unwrap_or_default());
+    let own = paths::own().unwrap_or_default();
+    let [bytes, own] = [program, &own].map(|file| fs::read(file).unwrap_or_default());
     let architecture = |bytes: &[u8]| Some(object::File::parse(bytes).ok()?.architecture());
     match FileKind::parse(&*bytes) {
         // dyld: "terminating because inserted dylib … could not be loaded: … incompatible architecture".

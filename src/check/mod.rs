@@ -1,6 +1,6 @@
 //! `spawnfix --check`: tries a spawn as the command would make it, and says what came of it and what would help.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -33,9 +33,6 @@ mod report;
 mod run;
 mod trial;
 
-/// This command's version, and the library's that belongs to it.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-
 /// How long the first trial may take, each other one, and all together.
 const FIRST: Duration = Duration::from_secs(20);
 const OTHERS: Duration = Duration::from_secs(10);
@@ -58,17 +55,16 @@ pub fn main(asked: &Cli) -> ExitCode {
     };
     let mut report = Report::default();
     versions(&library, &mut report);
-    let subject = match Subject::of(&asked.words, &library, &preload) {
+    let subject = match Subject::of(&asked.words, &preload) {
         Ok(subject) => subject,
         Err(why) => return say_not_found(&asked.words[0], why),
     };
     describe(&subject, &mut report);
-    let works = if let Loads::Breaks(why) = &subject.loads {
-        report.add(
-            "outcome",
+    let (works, outcome) = if let Loads::Breaks(why) = &subject.loads {
+        (
+            Some(false),
             format!("fails: the command does not start: {why}"),
-        );
-        Some(false)
+        )
     } else if let Some(libmpi) = &subject.libmpi {
         let trial = Trial {
             libmpi: libmpi.clone(),
@@ -77,15 +73,15 @@ pub fn main(asked: &Cli) -> ExitCode {
         };
         try_it(asked, &subject, &trial, &mut report)
     } else {
-        report.add("outcome", NO_MPI);
-        None
+        (None, NO_MPI.to_owned())
     };
+    report.add("outcome", outcome);
     if let Some(signal) = run::interrupted() {
         return ExitCode::from(128 + signal as u8);
     }
-    if let Some(works) = works {
-        report.add_value("works", works);
-    }
+    works
+        .iter()
+        .for_each(|works| report.add_value("works", works));
     if let Some(Err(error)) = asked.report.as_ref().map(|file| report.write(file)) {
         eprint_prefixed(format_args!("the report can't be written: {error}"));
     }
@@ -103,44 +99,46 @@ pub fn main(asked: &Cli) -> ExitCode {
 /// The library's version and the agent's, which the library looks for by itself.
 fn versions(library: &Path, report: &mut Report) {
     let own = paths::own().unwrap_or_default();
-    report.add("spawnfix", format!("{VERSION}, {}", escape(&own)));
+    let version = env!("CARGO_PKG_VERSION");
+    report.add("spawnfix", format!("{version}, {}", escape(&own)));
     let of_library = command::version_of(library).unwrap_or("unknown version".to_owned());
     report.add("library", format!("{of_library}, {}", escape(library)));
     let directory = library.parent().unwrap_or(Path::new("/"));
     let mut places = COMMAND_PLACES.iter().map(|place| directory.join(place));
-    let Some(agent) = places.find(|place| paths::is_program(place)) else {
-        let places = COMMAND_PLACES.join(", ");
-        return report.add(
-            "agent",
-            format!("not there: the library looks for it at {places}"),
-        );
+    let looked = COMMAND_PLACES.join(", ");
+    let agent = match places.find(|place| paths::is_program(place)) {
+        None => format!("not there: the library looks for it at {looked}"),
+        Some(agent) => {
+            let said = run::run(Command::new(&agent).arg("--version"), run::LIMIT).stdout;
+            let version = said.trim().trim_start_matches("spawnfix ");
+            let same = version == of_library;
+            let differs = if same {
+                ""
+            } else {
+                ": not the library's version"
+            };
+            let agent = agent.canonicalize().unwrap_or(agent);
+            format!("{}, {}{differs}", escape(version), escape(&agent))
+        }
     };
-    let agent = agent.canonicalize().unwrap_or(agent);
-    let said = run::run(Command::new(&agent).arg("--version"), run::LIMIT).stdout;
-    let version = escape(OsStr::new(said.trim().trim_start_matches("spawnfix "))).to_string();
-    let differs = match version == of_library {
-        true => "",
-        false => ": not the library's version",
-    };
-    report.add("agent", format!("{version}, {}{differs}", escape(&agent)));
+    report.add("agent", agent);
 }
 
 fn describe(subject: &Subject, report: &mut Report) {
     if subject.file.is_empty() {
         return;
     }
-    report.add("command", &*subject.file);
-    report.add("session", match &subject.session {
+    let session = match &subject.session {
         Some(word) => format!("yes, by {word}: Ctrl-C and a crash of its children spare it"),
         None => "no: Ctrl-C and a crash of its children end it, by MPI's rule; 'spawnfix -i' changes that".to_owned(),
-    });
-    report.add(
-        "loads",
-        match &subject.loads {
-            Loads::Yes => "yes".to_owned(),
-            Loads::No(why) | Loads::Breaks(why) | Loads::Unknown(why) => format!("no: {why}"),
-        },
-    );
+    };
+    let loads = match &subject.loads {
+        Loads::Yes => "yes".to_owned(),
+        Loads::No(why) | Loads::Breaks(why) | Loads::Unknown(why) => format!("no: {why}"),
+    };
+    report.add("command", &*subject.file);
+    report.add("session", session);
+    report.add("loads", loads);
 }
 
 /// How a trial's environment differs from this process's.
@@ -163,23 +161,23 @@ fn environment_of(subject: &Subject, preload: Vec<Variable>, asked: &Cli) -> Cha
 }
 
 /// Tries a spawn, and where it fails, what may help. `None`: it could not be tried.
-fn try_it(asked: &Cli, subject: &Subject, trial: &Trial, report: &mut Report) -> Option<bool> {
+fn try_it(
+    asked: &Cli,
+    subject: &Subject,
+    trial: &Trial,
+    report: &mut Report,
+) -> (Option<bool>, String) {
     let began = Instant::now();
-    show_progress("trying a spawn …");
+    show_progress("spawnfix: trying a spawn …");
     let outcome = trial.run(FIRST);
     show_progress("");
     report.log.clone_from(&outcome.log);
     let libmpi = escape(&trial.libmpi).to_string();
     let Some(mpi) = &outcome.mpi else {
-        report.add("outcome", format!("not tried: {libmpi} can't be loaded"));
         report.add_list("said", last_first(&outcome.said));
-        return None;
+        return (None, format!("not tried: {libmpi} can't be loaded"));
     };
-    let guessed = match subject.guessed {
-        true => " (that of the mpiexec on PATH: what the command loads is not known)",
-        false => "",
-    };
-    report.add("mpi", format!("{mpi}, {libmpi}{guessed}"));
+    report.add("mpi", format!("{mpi}, {libmpi}{}", subject.guessed));
     if let Some(launcher) = outcome.logged(": started ").last() {
         let end = launcher.rfind(", as process").unwrap_or(launcher.len());
         report.add("launcher", &launcher[..end]);
@@ -191,14 +189,13 @@ fn try_it(asked: &Cli, subject: &Subject, trial: &Trial, report: &mut Report) ->
     if asked.hosts.is_some() {
         report.add_list("hosts", outcome.hosts);
     }
-    match outcome.result {
+    let failure = match outcome.result {
         Ok(milliseconds) => {
-            report.add("outcome", format!("works, in {milliseconds} ms"));
             report.add_value("milliseconds", milliseconds);
-            return Some(true);
+            return (Some(true), format!("works, in {milliseconds} ms"));
         }
-        Err(failure) => report.add("outcome", format!("fails: {failure}")),
-    }
+        Err(failure) => failure,
+    };
     report.add_list("said", last_first(&outcome.said));
     // A process manager serves each of its processes once.
     let manager =
@@ -206,13 +203,12 @@ fn try_it(asked: &Cli, subject: &Subject, trial: &Trial, report: &mut Report) ->
     if !manager.is_some_and(|variable| mpi.family.uses_manager(variable)) {
         what_helps(asked, trial, mpi, began, report);
     }
-    Some(false)
+    (Some(false), format!("fails: {failure}"))
 }
 
 /// What MPI printed, the last line first.
 fn last_first(said: &[String]) -> Vec<String> {
-    const MOST: usize = 12;
-    let last = said.iter().rev().take(MOST);
+    let last = said.iter().rev().take(12);
     last.map(|line| escape(line).to_string()).collect()
 }
 
@@ -225,7 +221,7 @@ fn what_helps(asked: &Cli, trial: &Trial, mpi: &Mpi, began: Instant, report: &mu
         if left.is_zero() || run::interrupted().is_some() {
             break;
         }
-        show_progress(&format!("trying {text} …"));
+        show_progress(&format!("spawnfix: trying {text} …"));
         if trial.run(left.min(OTHERS)).result.is_ok() {
             let words: Vec<_> = asked.words.iter().map(shell_word).collect();
             advice = format!("type: {text} spawnfix {}", words.join(" "));
@@ -240,9 +236,8 @@ fn what_helps(asked: &Cli, trial: &Trial, mpi: &Mpi, began: Instant, report: &mu
 }
 
 /// A line on the terminal, in place of the last one.
-fn show_progress(what: &str) {
+fn show_progress(line: &str) {
     if io::stderr().is_terminal() {
-        let prefix = if what.is_empty() { "" } else { "spawnfix: " };
-        let _ = write!(io::stderr(), "\r\x1b[K{prefix}{what}");
+        let _ = write!(io::stderr(), "\r\x1b[K{line}");
     }
 }

@@ -75,17 +75,14 @@ impl Report {
         variables.sort();
         for (name, value) in variables {
             text += &escape(&name).to_string();
-            let is_ours = OURS
-                .split(' ')
-                .any(|start| name.as_bytes().starts_with(start.as_bytes()));
+            let mut starts = OURS.split(' ').map(str::as_bytes);
+            let is_ours = starts.any(|start| name.as_bytes().starts_with(start));
             if is_ours || name == preload_list::VARIABLE {
                 text += &format!("={}", escape(&value));
             }
             text += "\n";
         }
-        for line in &self.log {
-            text += &format!("\n{}", escape(line));
-        }
+        text.extend(self.log.iter().map(|line| format!("\n{}", escape(line))));
         fs::write(file, text + "\n")
     }
 }

@@ -91,16 +91,16 @@ fn run_in(directory: &Path, command: &mut Command, limit: Duration) -> io::Resul
         thread::sleep(Duration::from_millis(2));
         status = child.try_wait()?;
     }
-    let wait = match status {
-        // The agent and the launcher end by themselves.
-        Some(_) => GRACE,
-        None => Duration::ZERO,
-    };
     let _ = child.kill();
     let _ = child.wait();
-    end_descendants(&earlier, wait);
+    // After a program that has ended, the agent and the launcher end by themselves.
+    end_descendants(&earlier, GRACE * u32::from(status.is_some()));
     // Where there is no /proc, nothing was seen.
     let _ = rustix::process::kill_process_group(Pid::from_child(&child), Signal::KILL);
+    // MPICH 5 leaves a singleton's shared memory if that fails: MPIDI_POSIX_global in its src/mpid/ch4/shm/posix.
+    for kind in ["shm", "vci"] {
+        let _ = fs::remove_file(format!("/dev/shm/mpich_{kind}_{:x}_0", child.id()));
+    }
     let read = |file| fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     Ok(Ran {
         status,

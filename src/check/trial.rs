@@ -62,21 +62,18 @@ impl Trial {
     /// What to try, one after the other, each with what to type in front of `spawnfix COMMAND`: single settings, then all of
     /// them together, then other MPI libraries.
     pub fn remedies(&self, family: Family) -> Vec<(String, Trial)> {
-        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let ours = [
-            ("SPAWNFIX_GUARD", "SPAWNFIX_GUARD=auto"),
-            ("SPAWNFIX_REMEDIES", "SPAWNFIX_REMEDIES=auto"),
-            ("SLURM_JOB_ID", "SLURM_OVERLAP=1"),
-        ];
-        let ours = ours.into_iter().filter(|(name, _)| is_set(name));
-        let mut all: Vec<&str> = ours.map(|(_, setting)| setting).collect();
-        all.extend(settings(family).split('|'));
-        let together = all.join(" ");
-        all.push(&together);
         let prefix = self.libmpi.parent().and_then(Path::parent);
         let prefix = prefix.unwrap_or(&self.libmpi).to_string_lossy();
-        let all = all.iter().map(|text| text.replace('@', &prefix));
-        let all = all.map(|text| (text.clone(), self.with(&text)));
+        let mut ours = vec!["SPAWNFIX_GUARD", "SPAWNFIX_REMEDIES"];
+        ours.retain(|name| std::env::var_os(name).is_some());
+        let mut all: Vec<_> = ours.iter().map(|name| format!("{name}=auto")).collect();
+        all.extend(
+            settings(family)
+                .split('|')
+                .map(|text| text.replace('@', &prefix)),
+        );
+        all.push(all.join(" "));
+        let all = all.into_iter().map(|text| (text.clone(), self.with(&text)));
         let kin = of_mpichs_kin().filter(|_| family != Family::OpenMpi);
         all.chain(kin.filter_map(|other| self.with_library(other)))
             .collect()

@@ -42,7 +42,7 @@ fn library() -> Result<PathBuf, String> {
 }
 
 /// The variables by which the dynamic linker loads this library, made from the present ones.
-fn variables(
+pub fn variables(
     system: System,
     library: &Path,
     present: impl Fn(&str) -> Option<OsString>,
