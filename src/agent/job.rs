@@ -14,6 +14,7 @@ use super::connection::Connection;
 use super::job_state::{Event, State};
 use super::launcher::{Attempts, Launched};
 use super::listener::{Endpoint, Listener};
+use super::places::Place;
 use super::processes::{Processes, is_child};
 use crate::mpi::environment;
 use crate::mpi::mpiexec::LaunchError;
@@ -38,6 +39,8 @@ pub struct Task {
     pub purpose: String,
     /// Whether the job serves this one spawn and nothing else.
     pub dedicated: bool,
+    /// The places that its children take, if the agent chooses them.
+    pub places: Vec<Place>,
     /// Whether its child is a placeholder for lost children of another job.
     pub placeholder: bool,
     /// What to send as soon as the bridge is connected.
@@ -138,6 +141,7 @@ impl Job {
             purpose: self.task.purpose.clone(),
             requests: std::mem::take(&mut self.task.requests),
             attempts: std::mem::take(&mut self.task.attempts),
+            places: std::mem::take(&mut self.task.places),
             ..self.task
         }
     }

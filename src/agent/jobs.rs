@@ -9,6 +9,7 @@ use super::job::{Job, ReplyTo, Task};
 use super::job_state::State;
 use super::launcher::{Attempts, Launchers};
 use super::lost_children::Connecting;
+use super::places::Place;
 use super::waiting::Asked;
 use crate::mpi::mpiexec::LaunchError;
 use crate::pmi::message::{Message, Request};
@@ -61,10 +62,13 @@ impl Jobs {
         let published = self.published.iter().cloned();
         let mut requests: Vec<_> = published.map(|name| (name, ReplyTo::Nobody)).collect();
         requests.push((message.clone(), ReplyTo::Application));
+        let places = self.launchers.places.as_ref().filter(|_| dedicated);
+        let places = places.map(|places| places.of_spawn(&message, self.taken_places()));
         let task = Task {
             number: self.next_number(),
             purpose: purpose(&message),
             dedicated,
+            places: places.unwrap_or_default(),
             placeholder: false,
             requests,
             attempts: Attempts::find(&app.process),
@@ -79,11 +83,17 @@ impl Jobs {
             number: self.next_number(),
             purpose: "a placeholder for lost children".to_owned(),
             dedicated: true,
+            places: Vec::new(),
             placeholder: true,
             requests: vec![(request, ReplyTo::Nobody)],
             attempts: Attempts::find(&app.process),
         };
         self.start(task, app);
+    }
+
+    /// The places of the children that there are.
+    fn taken_places(&self) -> impl Iterator<Item = Place> {
+        (self.all.iter()).flat_map(|job| job.task.places.iter().copied())
     }
 
     fn next_number(&mut self) -> usize {
@@ -95,8 +105,9 @@ impl Jobs {
     fn start(&mut self, mut task: Task, app: &mut App) {
         // Where the application is now: it may have changed its directory since its first spawn.
         let directory = procs::directory(app.process.pid);
-        let name = task.to_string();
-        match (self.launchers).start_next(&mut task.attempts, &name, directory.as_deref()) {
+        let (name, directory) = (task.to_string(), directory.as_deref());
+        let (attempts, places) = (&mut task.attempts, &task.places);
+        match (self.launchers).start_next(attempts, &name, directory, places) {
             Some(launched) => self.all.push(Job::new(task, launched)),
             None => self.fail_request(task.number, "no_launcher", app),
         }

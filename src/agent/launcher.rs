@@ -8,6 +8,7 @@ use rustix::process::Pid;
 
 use super::application::Application;
 use super::listener::{Endpoint, Listener};
+use super::places::{Place, Places};
 use crate::exec::Changes;
 use crate::mpi::environment;
 use crate::mpi::mpiexec::{self, Candidate, LaunchError, no_launcher};
@@ -20,6 +21,8 @@ pub struct Launchers {
     pub mpi: Option<String>,
     /// How a launcher's environment differs from this process's.
     pub environment: Changes,
+    /// The places for an interactive session's children, if its environment names several hosts.
+    pub places: Option<Places>,
     /// The failure that was logged last.
     pub reported: String,
 }
@@ -65,16 +68,18 @@ impl Attempts {
 }
 
 impl Launchers {
-    /// Starts the next launcher that can be executed, in this directory. `None`: none is left, and the log says so. `job`
-    /// is the job's name in the log.
+    /// Starts the next launcher that can be executed, in this directory, for children in these places. `None`: none is
+    /// left, and the log says so. `job` is the job's name in the log.
     pub fn start_next(
         &mut self,
         attempts: &mut Attempts,
         job: &str,
         directory: Option<&Path>,
+        places: &[Place],
     ) -> Option<Launched> {
+        let hosts = (self.places.as_ref()).and_then(|all| all.in_order(places));
         while let Some(Candidate { file, why }) = attempts.untried.next() {
-            match start(&file, directory, &self.environment) {
+            match start(&file, hosts.as_deref(), directory, &self.environment) {
                 Ok((pid, listener)) => {
                     log::info!("{job}: started {}, {why}, as process {pid}", escape(&file));
                     return Some(Launched {
@@ -110,12 +115,16 @@ impl Launchers {
 /// It could not be executed, or the system has no resources for it.
 fn start(
     file: &Path,
+    hosts: Option<&str>,
     directory: Option<&Path>,
     environment: &Changes,
 ) -> Result<(Pid, Listener), LaunchError> {
     let listener = Listener::open().map_err(LaunchError::resources)?;
     // By its path: hydra looks for its proxy beside argv[0].
     let mut command = Command::new(file);
+    if let Some(hosts) = hosts {
+        command.args(["-hosts", hosts]);
+    }
     command
         .args(["-n", "1"])
         .arg(paths::own_by_name().map_err(LaunchError::resources)?)

@@ -1,5 +1,8 @@
-//! Children get what the application gave them: each word, to the byte.
+//! Children get what the application gave them, each word to the byte, and a place of their own.
 
+use std::fs;
+
+use crate::common::commands::place;
 use crate::common::*;
 
 /// The list of tests/apps/words.py that is changed without the library: under MPICH a backslash, under Intel MPI a newline.
@@ -69,4 +72,36 @@ tests! {
     mpich_4_2_3(MPICH_4_2_3);
     mpich_5_0_2(MPICH_5_0_2);
     intel_mpi(INTEL_MPI);
+}
+
+/// A session's spawns fill the hosts one after the other, as an application's do under `mpiexec -n 1`: each of its jobs
+/// begins where the last one ended. MPICH 5.0 tells its processes no host.
+#[test]
+fn each_spawn_of_a_session_goes_on_where_the_last_one_ended() {
+    let dir = place();
+    let hosts = dir.path().join("hosts");
+    fs::write(&hosts, "h1\nh2:2\nh3\nh4\n").expect("it can be written");
+    side_by_side(&[MPICH_4_1_3, MPICH_4_2_3], |mpi| {
+        let run = |program: Program, library: bool| {
+            // These hosts are names for this one: their proxies are forked, and not started by ssh.
+            let program = program.env("HYDRA_HOST_FILE", &hosts);
+            let program = program.env("HYDRA_LAUNCHER", "fork").arg(app("places.py"));
+            let program = program.under(mpi).library(library).stdin(Stdin::Null);
+            program.piped().run()
+        };
+        let python = || Program::new(mpi.bin("python"));
+        let mpiexec = Program::new(mpi.bin("mpiexec")).args(["-n", "1"]);
+        for report in [
+            run(mpiexec.arg(mpi.bin("python")), false),
+            run(python(), true),
+            run(python().env("SPAWNFIX_INTERACTIVE", "1"), true),
+        ] {
+            report.check(report.fact("end").is_some(), "it ends");
+            let hosts: Vec<_> = report.values("host").collect();
+            report.check(
+                hosts == ["h2", "h2", "h3", "h4", "h1"],
+                "each child has the next place",
+            );
+        }
+    });
 }
