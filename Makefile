@@ -40,7 +40,7 @@ test-faults: build ## make each system call of child, agent and bridge fail, by 
 	$(CARGO) test --locked --test long -- syscall_faults:: kill_injection:: --ignored --test-threads 1
 
 soak: build ## a thousand spawns and hundreds of applications, while someone types; half an hour
-	scripts/fetch/mpi mpich-4.2.3 mpich-5.0.2
+	scripts/fetch/mpi --all
 	$(CARGO) test --locked --test long soak:: -- --ignored --test-threads 1
 
 test-versions: build ## every version of MPICH, Intel MPI and Open MPI that PyPI has; the table is in target/versions.md; half an hour

@@ -1,15 +1,19 @@
 """Drives a Jupyter kernel as a notebook's server does, and reports what comes of each step.
 
 kernel.py STORY [LIBRARY]: the kernel is installed with `ipykernel install`, with LIBRARY preloaded if there is one. What the
-cells call is session.py's.
+cells call is session.py's. The story `console` takes its cells from the terminal, a line each, and Ctrl-C interrupts the
+kernel; the kernel alone has what this process has preloaded.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
 
 story, libraries = sys.argv[1], sys.argv[2:]
+if story == "console" and "LD_PRELOAD" in os.environ:
+    libraries = [os.environ.pop("LD_PRELOAD")]
 HERE = os.getcwd()
 NAME = "mpi"
 # How long a cell may take, and how long a kernel that is told to end.
@@ -29,7 +33,7 @@ def install():
     for library in libraries:
         words += ["--env", "LD_PRELOAD", library]
         os.environ.update(SPAWNFIX_LOG="info", SPAWNFIX_LOG_FILE=os.path.join(HERE, "log"))
-    subprocess.run(words, check=True)
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
     os.environ["JUPYTER_PATH"] = os.path.join(HERE, "share", "jupyter")
 
 
@@ -43,11 +47,11 @@ CONFIG = Config({"KernelManager": {"transport": "ipc"}})
 
 
 def others():
-    """The processes that this one has started, by the mark that they inherit."""
+    """The processes that this one has started, by the mark that they inherit; a shell that started it has the mark, too."""
     mark = f"SPAWNED_BY_TEST={os.environ['SPAWNED_BY_TEST']}".encode()
     found = {}
     for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
+        if name.isdigit() and int(name) not in (os.getpid(), os.getppid()):
             try:
                 with open(f"/proc/{name}/environ", "rb") as environ:
                     if mark not in environ.read().split(b"\0"):
@@ -99,7 +103,8 @@ class Kernel:
                 content = reply["content"]
                 said = "ok" if content["status"] == "ok" else content.get("ename", content["status"])
                 break
-        report(name, said)
+        if name:
+            report(name, said)
         return said
 
     def run(self, code, name="cell"):
@@ -197,6 +202,26 @@ def notebook():
     check_left({pid: name for pid, name in others().items() if pid not in old}, "notebook")
 
 
+def console():
+    """A cell a line, until `exit()`."""
+    pressed = []
+    signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    kernel = Kernel()
+    while True:
+        print("> ", end="", flush=True)
+        code = sys.stdin.readline().strip()
+        if code in ("", "exit()"):
+            break
+        pressed.clear()
+        message = kernel.send(code)
+        while (said := kernel.outcome(message, None, 0.3)) == "unanswered":
+            if pressed:
+                pressed.clear()
+                kernel.manager.interrupt_kernel()
+        report("cell", said)
+    kernel.shutdown()
+
+
 report("starting", story)
 {
     "day": whole_day,
@@ -205,5 +230,6 @@ report("starting", story)
     "abort": lambda: crashed(["abort"]),
     "exit": lambda: crashed(["exit"]),
     "notebook": notebook,
+    "console": console,
 }[story]()
 report("done", story)

@@ -11,6 +11,17 @@ use <- function(which) invisible(.C("r_use", as.integer(which)))
 crash <- function(how) invisible(.C("r_crash", how))
 leave <- function() invisible(.C("r_leave"))
 
+receive <- function(how) if (.C("r_receive", how, 0L)[[2]]) report("lost", "an MPI error")
+hang <- function() {
+    failed <- 0L
+    came <- tryCatch({
+        failed <- .C("r_hang", failed)[[1]]
+        Sys.sleep(0.1) # here at the latest R sees the interrupt
+        "no interrupt"
+    }, interrupt = function(condition) "interrupt")
+    report("got_out", paste0(came, ", ", if (failed) "an MPI error" else "no MPI error"))
+}
+
 work <- function()
     tryCatch({
         report("working")

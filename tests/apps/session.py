@@ -86,6 +86,34 @@ def ask():
     report("answered" if team.recv(source=0) == -number else "unanswered", number)
 
 
+def hang():
+    """Spawns children that never call MPI_Init, and reports how someone got out of it: by Ctrl-C, and the call by an MPI error."""
+    from mpi4py import MPI
+
+    try:
+        try:
+            MPI.COMM_SELF.Spawn("sleep", ["300"], maxprocs=2)
+        except MPI.Exception:
+            time.sleep(0.1)  # here at the latest Python raises the KeyboardInterrupt
+            raise
+    except BaseException as left:
+        mpi_error = isinstance(left.__context__, MPI.Exception)
+        report("got_out", f"{type(left).__name__}, {'an MPI error' if mpi_error else 'no MPI error'}")
+        raise
+
+
+def receive(how):
+    """Has the child crash, as `crash` does, waits for a word of it, and reports an MPI error."""
+    from mpi4py import MPI
+
+    report("receiving", how)
+    team.send(how, 0)
+    try:
+        team.recv()
+    except MPI.Exception:
+        report("lost", "an MPI error")
+
+
 def work():
     """Works until it is interrupted."""
     try:

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Mpi, Program, Report, Session, join, lock, skip};
+use super::{Mpi, Program, Report, Session, app, join, lock, skip};
 
 /// From key to key.
 const KEY: Duration = Duration::from_millis(2);
@@ -36,6 +36,8 @@ pub enum Kind {
     Python,
     R,
     C,
+    /// A Jupyter kernel, whose cells are typed at kernel.py.
+    Kernel,
 }
 
 impl Kind {
@@ -67,6 +69,11 @@ impl Kind {
                 .env("SESSION_R_CHILD", mpi.compile("session.c"))
                 .env("R_LD_LIBRARY_PATH", r_library_path(mpi)),
             Kind::C => Program::new(mpi.compile("session.c")).under(mpi),
+            Kind::Kernel => Program::new(mpi.bin("python"))
+                .arg(app("kernel.py"))
+                .arg("console")
+                .under(mpi)
+                .beside("session.py"),
         }
     }
 
@@ -83,7 +90,7 @@ impl Kind {
         match (self, in_order) {
             (Kind::R, true) => "bye()",
             (Kind::R, false) => "quit_at_once()",
-            (_, true) => "exit()",
+            (_, true) | (Kind::Kernel, _) => "exit()",
             (_, false) => "os._exit(0)",
         }
     }
@@ -91,7 +98,7 @@ impl Kind {
     pub fn start(self, program: Program) -> IPython {
         match self {
             Kind::IPython | Kind::SimplePrompt => IPython::start(program),
-            Kind::Python | Kind::R => {
+            Kind::Python | Kind::R | Kind::Kernel => {
                 let mut prompt = IPython::at(program.start());
                 prompt.printed("> ");
                 prompt

@@ -24,6 +24,7 @@ mod session;
 pub mod slurm;
 pub mod soak;
 pub mod spawning;
+pub mod stories;
 pub mod syscall_faults;
 
 use std::env;

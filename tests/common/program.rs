@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use pty_process::blocking as pty;
 use tempfile::TempDir;
 
-use super::session::{Keyboard, MARK, Output};
+use super::session::{Keyboard, MARK, Output, modes};
 use super::{Mpi, Report, Session, app, library, lock, path_behind};
 
 /// How long a program may take, unless its test says otherwise. Only a defect makes it that long, on a slow machine too.
@@ -46,7 +46,18 @@ pub struct Program {
     env: Vec<(OsString, OsString)>,
     files: Vec<&'static str>,
     deadline: Duration,
+    shell: bool,
 }
+
+/// What starts a program that is not to lead its terminal's session: it has a process group of its own, as under the shell
+/// at which someone types. Then the shell waits for a line.
+const SHELL: [&str; 5] = [
+    "sh",
+    "-m",
+    "-c",
+    r#""$@"; echo $? >status; read -r _"#,
+    "sh",
+];
 
 impl Program {
     /// On a terminal, without the library, under no MPI.
@@ -61,6 +72,7 @@ impl Program {
             env: Vec::new(),
             files: Vec::new(),
             deadline: DEADLINE,
+            shell: false,
         }
     }
 
@@ -114,6 +126,13 @@ impl Program {
         self
     }
 
+    /// Started from a shell, which outlives it: the report has what is left 2 s after its end, and whether the terminal is
+    /// as it was.
+    pub fn under_a_shell(mut self) -> Self {
+        self.shell = true;
+        self
+    }
+
     pub fn deadline(mut self, seconds: u64) -> Self {
         self.deadline = Duration::from_secs(seconds);
         self
@@ -125,7 +144,7 @@ impl Program {
     }
 
     /// Starts it.
-    pub fn start(self) -> Session {
+    pub fn start(mut self) -> Session {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let mark = format!(
             "{}-{}",
@@ -140,6 +159,9 @@ impl Program {
                 .unwrap_or_else(|e| panic!("tests/apps/{name}: {e}"));
         }
 
+        if self.shell {
+            self.argv.splice(0..0, SHELL.map(OsString::from));
+        }
         let mut command = Command::new(&self.argv[0]);
         command
             .args(&self.argv[1..])
@@ -250,6 +272,8 @@ impl Program {
         Session {
             story,
             library: self.library,
+            shell: self.shell,
+            modes: modes(&terminal),
             deadline,
             child,
             mark,

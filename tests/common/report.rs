@@ -30,6 +30,8 @@ pub struct Report {
     pub sent: Vec<u8>,
     /// Command lines of what it started and what outlived it.
     pub left: Vec<String>,
+    /// The terminal's modes before and after, where a shell started the program.
+    pub modes: Option<(String, String)>,
 }
 
 impl fmt::Display for Report {
@@ -51,6 +53,11 @@ impl fmt::Display for Report {
         }
         for (name, value) in &self.facts {
             writeln!(f, "reported: {name}={value}")?;
+        }
+        if let Some((before, after)) = &self.modes
+            && before != after
+        {
+            writeln!(f, "the terminal was: {before}\nand is:           {after}")?;
         }
         for command in &self.left {
             writeln!(f, "left behind: {command}")?;

@@ -3,8 +3,9 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -24,6 +25,8 @@ const SOON: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(15);
 /// The same without the library, where some launchers stay for good.
 const LINGER_WITHOUT: Duration = Duration::from_secs(4);
+/// README's promise.
+const LINGER_AFTER_A_SESSION: Duration = Duration::from_secs(2);
 
 /// A process that a program started.
 #[derive(Clone, Debug)]
@@ -37,6 +40,10 @@ pub struct Process {
 pub struct Session {
     pub(super) story: String,
     pub(super) library: bool,
+    /// See [`Program::under_a_shell`](super::Program::under_a_shell).
+    pub(super) shell: bool,
+    /// The terminal's modes before.
+    pub(super) modes: String,
     pub(super) deadline: Instant,
     pub(super) child: Child,
     pub(super) mark: String,
@@ -137,6 +144,31 @@ impl Session {
     /// Whether the program ended.
     pub fn ended(&mut self) -> bool {
         self.child.try_wait().expect("it is our child").is_some()
+            || self.shell && self.shell_says().is_some()
+    }
+
+    /// How the program ended, in the shell's words.
+    fn shell_says(&self) -> Option<ExitStatus> {
+        let said = fs::read_to_string(self.dir.path().join("status")).ok()?;
+        let code: i32 = said.strip_suffix('\n')?.parse().ok()?;
+        // dash's and bash's $?: 128 more than the signal.
+        Some(ExitStatus::from_raw(if code > 128 {
+            code - 128
+        } else {
+            code << 8
+        }))
+    }
+
+    /// The terminal's modes, and the flags of the shell's stdin.
+    fn modes(&self) -> String {
+        let fd = fs::read_to_string(format!("/proc/{}/fdinfo/0", self.pid())).unwrap_or_default();
+        let flags = fd.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
+        let blocks = match flags.unwrap_or_default() & libc::O_NONBLOCK {
+            0 => "",
+            _ => "; it does not block",
+        };
+        modes(&self.terminal) + blocks
     }
 
     /// Waits until a program of tests/apps reported `NAME=`. False: it ended, or the deadline passed.
@@ -205,13 +237,14 @@ impl Session {
     /// Waits for its end, and the end of all it started.
     pub fn finish(mut self) -> Report {
         let ended = self.wait_until(|_| false) || self.ended();
-        let status = if ended {
-            Some(self.child.wait().expect("it is our child"))
-        } else {
-            None
+        let status = match (ended, self.shell) {
+            (true, true) => self.shell_says(),
+            (true, false) => self.child.wait().ok(),
+            (false, _) => None,
         };
         let linger = match ended {
             false => Duration::ZERO,
+            true if self.shell => LINGER_AFTER_A_SESSION,
             true if self.library => LINGER,
             true => LINGER_WITHOUT,
         };
@@ -221,6 +254,7 @@ impl Session {
             thread::sleep(Duration::from_millis(5));
             left = self.others();
         }
+        let modes = self.shell.then(|| self.modes());
         self.kill();
         for reader in self.readers.drain(..) {
             let _ = reader.join();
@@ -236,6 +270,7 @@ impl Session {
             read: fs::read(path("read")).unwrap_or_default(),
             sent: std::mem::take(&mut self.sent),
             left: left.into_iter().map(|process| process.command).collect(),
+            modes: modes.map(|modes| (std::mem::take(&mut self.modes), modes)),
         }
     }
 
@@ -330,6 +365,18 @@ fn alive(of: &Path) -> Option<Living> {
             command: text("cmdline").replace('\0', " ").trim_end().to_owned(),
         },
     })
+}
+
+/// A terminal's modes, as a line; none of what is no terminal any more.
+pub(super) fn modes(terminal: &File) -> String {
+    let mut modes = std::mem::MaybeUninit::<libc::termios>::zeroed();
+    // SAFETY: tcgetattr() fills a termios, or leaves the zeroes, which are one.
+    let modes = unsafe {
+        libc::tcgetattr(terminal.as_raw_fd(), modes.as_mut_ptr());
+        modes.assume_init()
+    };
+    let flags = [modes.c_iflag, modes.c_oflag, modes.c_cflag, modes.c_lflag];
+    format!("{flags:?} {:?}", modes.c_cc)
 }
 
 /// Where a session's input goes.

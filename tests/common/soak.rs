@@ -10,6 +10,8 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::ipython::Kind;
+use super::stories::{close_the_window, left_again_and_again};
 use super::*;
 
 /// What is not flat grows with each spawn: a descriptor, a zombie, a thread, or memory. An allocator takes some pages
@@ -31,12 +33,18 @@ pub struct Counts {
     pub groups: usize,
     /// At once.
     pub children: usize,
+    /// Spawns that Ctrl-C leaves, in one session.
+    pub left: usize,
+    /// Terminals that are closed.
+    pub windows: usize,
+    /// Whether nobody else uses /dev/shm meanwhile.
+    pub alone: bool,
     /// How long each may take.
     pub seconds: u64,
 }
 
 /// A figure for tests/README.md, past the test runner's capture.
-fn figure(text: &str) {
+pub fn figure(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "soak: {text}");
 }
@@ -45,13 +53,13 @@ fn figure(text: &str) {
 
 /// What a process holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Held {
-    processes: usize,
-    descriptors: usize,
-    threads: u64,
-    zombies: usize,
+pub struct Held {
+    pub processes: usize,
+    pub descriptors: usize,
+    pub threads: u64,
+    pub zombies: usize,
     /// RssAnon of /proc/PID/status.
-    memory_kb: u64,
+    pub memory_kb: u64,
 }
 
 impl fmt::Display for Held {
@@ -81,7 +89,7 @@ fn pids() -> Vec<String> {
 }
 
 /// What these processes hold, all together.
-fn held(these: &[u32]) -> Held {
+pub fn held(these: &[u32]) -> Held {
     let mut all = Held::default();
     let zombies: Vec<_> = pids()
         .iter()
@@ -131,7 +139,7 @@ fn held_by(session: &Session, processes: usize) -> (Held, Held) {
 
 /// Not more of anything.
 #[track_caller]
-fn check_flat(report: &Report, whose: &str, first: Held, last: Held, grows_anyway_kb: u64) {
+pub fn check_flat(report: &Report, whose: &str, first: Held, last: Held, grows_anyway_kb: u64) {
     let seen = format!("{whose}: {first} after a quarter, {last} at the end");
     for (what, first, last) in [
         ("processes", first.processes, last.processes),
@@ -369,4 +377,78 @@ pub fn many_children(counts: &Counts) {
             seen.lines()
         ));
     }
+}
+
+/// The tests of these counts, and why they wait to be asked for.
+macro_rules! soaks {
+    ($counts:expr $(, #[ignore = $why:literal])?) => {
+        tests! {
+            $(#[ignore = $why])?
+            without_the_library:
+            without_the_library_many_spawns_need_an_empty_stdin($counts);
+        }
+        tests! {
+            $(#[ignore = $why])?
+            many_spawns:
+            an_application_spawns_on_and_on_and_loses_no_line_under_mpich_4_2_3($counts, MPICH_4_2_3, "0");
+            a_session_spawns_on_and_on_and_loses_no_line_under_mpich_4_2_3($counts, MPICH_4_2_3, "1");
+            an_application_spawns_on_and_on_and_loses_no_line_under_mpich_5_0_2($counts, MPICH_5_0_2, "0");
+            a_session_spawns_on_and_on_and_loses_no_line_under_mpich_5_0_2($counts, MPICH_5_0_2, "1");
+        }
+        tests! {
+            $(#[ignore = $why])?
+            programs:
+            many_applications_one_after_the_other_lose_no_line($counts, $counts.programs, 1);
+            eight_applications_at_a_time_lose_no_line($counts, 8 * $counts.groups, 8);
+        }
+        tests! {
+            $(#[ignore = $why])?
+            many_children:
+            an_application_with_many_children_at_once_loses_no_line($counts);
+        }
+        tests! {
+            $(#[ignore = $why])?
+            spawns_left_again_and_again:
+            spawns_that_are_left_leave_nothing($counts);
+        }
+        tests! {
+            $(#[ignore = $why])?
+            a_closed_terminal_leaves_nothing:
+            a_closed_terminal_leaves_nothing_of_ipython($counts, Kind::IPython, true);
+            a_closed_terminal_leaves_nothing_of_python($counts, Kind::Python, true);
+            a_closed_terminal_leaves_nothing_of_r($counts, Kind::R, true);
+            a_closed_terminal_leaves_nothing_of_ipython_under_a_shell($counts, Kind::IPython, false);
+        }
+    };
+}
+pub(crate) use soaks;
+
+/// Ctrl-C leaves a spawn that hangs, again and again in one session.
+#[track_caller]
+pub fn spawns_left_again_and_again(counts: &Counts) {
+    side_by_side(&HYDRAS, |mpi| {
+        left_again_and_again(mpi, counts.left, counts.alone)
+    });
+}
+
+/// The session leads its process session, or a shell does.
+#[track_caller]
+pub fn a_closed_terminal_leaves_nothing(counts: &Counts, kind: Kind, leads: bool) {
+    let mpis = [
+        MPICH_4_1_3,
+        MPICH_4_2_3,
+        MPICH_5_0_2,
+        INTEL_MPI,
+        OPEN_MPI_4,
+        OPEN_MPI,
+    ];
+    if !kind.is_here() {
+        return;
+    }
+    side_by_side(&mpis, |mpi| {
+        for time in 1..=counts.windows {
+            let left = close_the_window(kind, mpi, leads);
+            assert!(left.is_empty(), "{}, time {time}: {left:?}", mpi.name);
+        }
+    });
 }

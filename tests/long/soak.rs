@@ -1,5 +1,6 @@
 //! However often one spawns, every line is read and nothing grows: a thousand spawns, hundreds of programs.
 
+use crate::common::ipython::Kind;
 use crate::common::soak::*;
 use crate::common::*;
 
@@ -8,38 +9,10 @@ const COUNTS: Counts = Counts {
     programs: 50,
     groups: 7,
     children: 64,
+    left: 100,
+    windows: 20,
+    alone: true,
     seconds: 1200,
 };
 
-#[test]
-#[ignore = "make soak runs it: half an hour"]
-fn without_the_library_many_spawns_need_an_empty_stdin() {
-    without_the_library(&COUNTS);
-}
-
-tests! {
-    #[ignore = "make soak runs it: half an hour"]
-    many_spawns:
-    an_application_spawns_on_and_on_and_loses_no_line_under_mpich_4_2_3(&COUNTS, MPICH_4_2_3, "0");
-    a_session_spawns_on_and_on_and_loses_no_line_under_mpich_4_2_3(&COUNTS, MPICH_4_2_3, "1");
-    an_application_spawns_on_and_on_and_loses_no_line_under_mpich_5_0_2(&COUNTS, MPICH_5_0_2, "0");
-    a_session_spawns_on_and_on_and_loses_no_line_under_mpich_5_0_2(&COUNTS, MPICH_5_0_2, "1");
-}
-
-#[test]
-#[ignore = "make soak runs it: half an hour"]
-fn many_applications_one_after_the_other_lose_no_line() {
-    programs(&COUNTS, COUNTS.programs, 1);
-}
-
-#[test]
-#[ignore = "make soak runs it: half an hour"]
-fn eight_applications_at_a_time_lose_no_line() {
-    programs(&COUNTS, 8 * COUNTS.groups, 8);
-}
-
-#[test]
-#[ignore = "make soak runs it: half an hour"]
-fn an_application_with_many_children_at_once_loses_no_line() {
-    many_children(&COUNTS);
-}
+soaks!(&COUNTS, #[ignore = "make soak runs it: half an hour"]);

@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use crate::common::ipython::Kind;
 use crate::common::spawning::{a_megabyte, type_along};
+use crate::common::stories::{
+    OUT_OF_EVERYTHING, WAITS_FOR_THE_DEAD, close_the_window, tell as someone_does,
+};
 use crate::common::*;
 
 /// How many stories are told at a time: they mostly wait.
@@ -152,4 +155,24 @@ fn each_version_that_can_be_had_is_cured() {
     }
     fs::write(target().join("versions.md"), &table).expect("target can be written");
     assert!(wrong.is_empty(), "{}\n{table}", wrong.join("\n"));
+}
+
+/// The newest Intel MPI that there is: what cases/out.rs has for an older one. There are no headers for R.
+#[test]
+#[ignore = "make test-versions runs it"]
+fn someone_gets_out_of_everything_under_the_newest_intel_mpi() {
+    let mpis = mpis();
+    let mut intels = mpis.into_iter().filter(|mpi| mpi.name.starts_with("impi-"));
+    let newest = Mpi {
+        product: INTEL_MPI.product,
+        ..intels.next_back().expect("PyPI has one")
+    };
+    for kind in [Kind::IPython, Kind::Python, Kind::Kernel] {
+        someone_does(&OUT_OF_EVERYTHING, kind, &[newest]);
+        someone_does(&WAITS_FOR_THE_DEAD, kind, &[newest]);
+    }
+    for _ in 0..20 {
+        let left = close_the_window(Kind::IPython, newest, true);
+        assert!(left.is_empty(), "{}: {left:?}", newest.name);
+    }
 }
