@@ -43,12 +43,21 @@ pub fn management(
     }
 }
 
-/// Whether this process has a connected socket under this number.
+/// Whether this process has a connected socket under this number, whose other end is open. A process manager closes its
+/// end after MPI_Finalize, and a script may start another application then.
 pub fn is_connected(fd: i32) -> bool {
     let mut address = MaybeUninit::<libc::sockaddr_storage>::uninit();
     let mut size = size_of_val(&address) as libc::socklen_t;
-    // SAFETY: getpeername takes any descriptor, and fills at most `size` bytes, which nobody reads.
-    unsafe { libc::getpeername(fd, address.as_mut_ptr().cast(), &mut size) == 0 }
+    let mut hangup = libc::pollfd {
+        fd,
+        events: 0,
+        revents: 0,
+    };
+    // SAFETY: getpeername takes any descriptor, and fills at most `size` bytes, which nobody reads; poll has one pollfd.
+    unsafe {
+        libc::getpeername(fd, address.as_mut_ptr().cast(), &mut size) == 0
+            && libc::poll(&mut hangup, 1, 0) == 0
+    }
 }
 
 /// The variables by which hydra finds hosts to launch on (src/pm/hydra/lib/tools/bootstrap/external and

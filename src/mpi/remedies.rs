@@ -147,6 +147,8 @@ const TABLE: &[Row] = {
                 "PMI_ID",
                 "PMI_PORT",
                 "PMI_SPAWNED",
+                // MPICH 4.1's hydra takes it for its own, and kills the application (tried).
+                "HYDI_CONTROL_FD",
             ],
             change: Remove(|facts| facts.foreign_pmi),
             why: "it was inherited from an application that a process manager started; PMI_FD is not its socket here",
