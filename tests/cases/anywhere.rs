@@ -1,282 +1,506 @@
 //! A spawn works on the machine that a person has: nothing is set that a user has not set, but for what lets root run it.
 //!
-//! Each case runs without the library, too, and fails there as it does for users.
+//! Each row of the table below is told as an application, and at Python's prompt; each also without the library, where it
+//! fails as it does for users.
 
 use std::ffi::OsString;
+use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use crate::common::commands::{is_root, place, script};
+use crate::common::ipython::{IPython, Kind};
+use crate::common::slurm::How;
 use crate::common::*;
 
-/// tests/apps/anywhere.py under this MPI's Python, called by its path; no MPI is on PATH.
-fn application(mpi: Mpi, words: &[&str], library: bool) -> Program {
-    let mut program = Program::new(mpi.bin("python"))
-        .arg(app("anywhere.py"))
-        .args(words.iter().copied())
-        .stdin(Stdin::Null)
-        .piped()
-        .library(library)
-        .deadline(if library { 90 } else { 12 });
-    for name in ["OMPI_ALLOW_RUN_AS_ROOT", "PRTE_ALLOW_RUN_AS_ROOT"] {
-        program = program.env(name, "1").env(format!("{name}_CONFIRM"), "1");
+/// Only a defect takes so long.
+const LIMIT: Duration = Duration::from_secs(60);
+/// What does not return in this time never does.
+const HANG: Duration = Duration::from_secs(3);
+/// How many stories of a row are told at a time.
+const AT_A_TIME: usize = 2;
+
+const OPEN_MPIS: [Mpi; 3] = [OPEN_MPI_4, OPEN_MPI_5_0_8, OPEN_MPI];
+
+/// How an application comes to run, and what it finds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Place {
+    /// MPI's bin is on PATH, and a moved Open MPI 4 is told where it is.
+    Prepared,
+    /// No MPI is on PATH: Python is called by its path.
+    Unset,
+    /// Nothing but `sh` and the MPI's bin is on PATH.
+    WithoutSsh,
+    /// A container on a node of Slurm's, or a terminal that outlived its job: Slurm's variables, and no srun.
+    SlurmsVariables,
+    /// The same, of a job step.
+    SlurmsStep,
+    /// `srun --pty`.
+    Srun,
+    /// PMI_* of another process: a notebook server under mpiexec has passed them on, and not the descriptor.
+    PmiClosed,
+    /// The same, and the descriptor's number is a file here.
+    PmiFile,
+    /// The same, and the descriptor's number is a pipe here.
+    PmiPipe,
+    /// No interface but the loopback.
+    Loopback,
+    /// Not even the loopback.
+    NoNetwork,
+    /// `nohup`.
+    Nohup,
+}
+use Place::*;
+
+/// What becomes of it without the library.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Bare {
+    /// The spawn never returns.
+    Hangs,
+    /// An MPI error.
+    Raises,
+    /// MPI_Init ends the application, by exit or a signal.
+    Ends,
+    /// It dies of this signal.
+    Dies(i32),
+    /// It exits with this status, and says nothing.
+    Exits(i32),
+    Works,
+}
+use Bare::*;
+
+impl Place {
+    /// What a shell does before the application.
+    fn before(self) -> Option<&'static str> {
+        match self {
+            PmiFile => Some("exec 9</etc/hostname; "),
+            PmiPipe => Some("exec 9<<.\nThis is a pipe.\n.\n"), // dash's own way
+            Loopback => Some("ip link set lo up; "),
+            NoNetwork => Some(""),
+            Nohup => Some("trap '' HUP; "),
+            _ => None,
+        }
     }
-    program
-}
 
-/// Without the library it does not spawn; with it it does, by this remedy, and what it starts has the environment that it
-/// would have.
-#[track_caller]
-fn mended(mpi: Mpi, words: &[&str], remedy: &str, place: impl Fn(Program) -> Program) {
-    let bare = place(application(mpi, words, false)).run();
-    bare.check(
-        !bare.output.contains("spawned "),
-        "without the library it fails",
-    );
-    let report = works(mpi, words, place);
-    report.check(
-        report.log.contains(&format!("remedy: {remedy}")),
-        &format!("the remedy is said: {remedy}"),
-    );
-}
-
-#[track_caller]
-fn works(mpi: Mpi, words: &[&str], place: impl Fn(Program) -> Program) -> Report {
-    let report = place(application(mpi, words, true)).run();
-    report.check(report.code() == Some(0), "exit status 0");
-    report.check(report.output.contains("spawned "), "it spawns");
-    let changed = report
-        .output
-        .lines()
-        .find_map(|line| line.strip_prefix("changed:"));
-    let changed: Vec<_> = changed.unwrap_or("?").split_whitespace().collect();
-    // MPI_Init itself sets other variables.
-    let remedies = [
-        "OMPI_MCA_rmaps_base_oversubscribe",
-        "OMPI_MCA_btl_tcp_if_include",
-        "OMPI_MCA_mpi_ft_enable",
-        "OPAL_PREFIX",
-        "PATH",
-        "HYDRA_LAUNCHER",
-        "I_MPI_HYDRA_BOOTSTRAP",
-        "I_MPI_SPAWN",
-        "SLURM_OVERLAP",
-        "SLURM_STEP_ID",
-        "PMI_FD",
-        "PMI_RANK",
-        "PMI_SIZE",
-    ];
-    report.check(
-        !changed.iter().any(|name| remedies.contains(name)),
-        &format!("no remedy is left to what it starts: {changed:?}"),
-    );
-    report
-}
-
-#[test]
-fn open_mpi_4_spawns_more_children_than_there_are_cores_again_and_again() {
-    for mpi in that_are_here(&[OPEN_MPI_4]) {
-        // Where it was installed has to be known before there can be too few slots.
-        let prefix = mpi.prefix();
-        let there = |program: Program| program.env("OPAL_PREFIX", prefix.clone());
-        let slots = "OMPI_MCA_rmaps_base_oversubscribe=1 for orted";
-        mended(mpi, &["6", "1"], slots, there);
-        mended(mpi, &["1", "10"], slots, there);
+    /// Whether it can be had here. If not, the test is skipped.
+    fn is_here(self) -> bool {
+        let here = is_root() || !matches!(self, Loopback | NoNetwork);
+        if !here {
+            skip("a network of its own takes root");
+        }
+        here
     }
-}
 
-#[test]
-fn open_mpi_4_of_a_wheel_is_found_where_it_is() {
-    for mpi in that_are_here(&[OPEN_MPI_4]) {
-        let prefix = format!("OPAL_PREFIX={}", mpi.prefix().display());
-        mended(mpi, &["1", "1"], &prefix, |program| program);
-    }
-}
-
-#[test]
-fn open_mpi_5_finds_prte_beside_its_library() {
-    for mpi in that_are_here(&[OPEN_MPI]) {
-        mended(mpi, &["1", "10"], "PATH=", |program| program);
-        works(mpi, &["6", "1"], |program| program);
-    }
-}
-
-#[test]
-fn open_mpi_spawns_from_four_threads_at_once() {
-    for mpi in that_are_here(&[OPEN_MPI_4, OPEN_MPI]) {
-        works(mpi, &["1", "1", "threads"], |program| program);
-    }
-}
-
-/// Slurm's variables as they are in a container on a node, or in a terminal that outlived its job, and a PATH that has no
-/// srun.
-fn slurm_without_srun(program: Program, mpi: Mpi, sh: &Path) -> Program {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("Linux has it");
-    let path = [mpi.prefix().join("bin"), sh.to_owned()];
-    let path: OsString = std::env::join_paths(path).expect("no colon");
-    [
-        ("SLURM_JOB_ID", "7"),
-        ("SLURM_JOBID", "7"),
-        ("SLURM_NODELIST", host.trim()),
-        ("SLURM_JOB_NODELIST", host.trim()),
-        ("SLURM_NNODES", "1"),
-        ("SLURM_JOB_NUM_NODES", "1"),
-        ("SLURM_NTASKS", "2"),
-        ("SLURM_TASKS_PER_NODE", "2"),
-        ("SLURM_CPUS_ON_NODE", "2"),
-    ]
-    .into_iter()
-    .fold(program.env("PATH", path), |program, (name, value)| {
-        program.env(name, value)
-    })
-}
-
-#[test]
-fn slurms_variables_without_srun_are_no_obstacle() {
-    let sh = place();
-    symlink("/bin/sh", sh.path().join("sh")).expect("it is empty");
-    let mpis = [MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI];
-    side_by_side(&mpis, |mpi| {
-        let remedy = if mpi.name == INTEL_MPI.name {
-            "I_MPI_HYDRA_BOOTSTRAP=fork"
-        } else {
-            "HYDRA_LAUNCHER=fork"
+    /// A program of this MPI, here. None: the test is skipped.
+    fn program(self, mpi: Mpi) -> Option<Program> {
+        let python = mpi.bin("python");
+        let bin = mpi.prefix().join("bin");
+        let program = match (self, self.before()) {
+            (Srun, _) => slurm::program(How::Step, python)?,
+            (Loopback | NoNetwork, Some(before)) => Program::new("unshare")
+                .args(["--net", "sh", "-c", &format!("{before}exec \"$@\""), "sh"])
+                .arg(python),
+            (_, Some(before)) => Program::new("sh")
+                .args(["-c", &format!("{before}exec \"$@\""), "sh"])
+                .arg(python),
+            (_, None) => Program::new(python),
         };
-        mended(mpi, &["1", "1"], remedy, |program| {
-            slurm_without_srun(program, mpi, sh.path())
-        });
-    });
-    for mpi in that_are_here(&[OPEN_MPI_4]) {
-        works(mpi, &["2", "2"], |program| {
-            slurm_without_srun(program, mpi, sh.path())
-        });
-        let step = |program| slurm_without_srun(program, mpi, sh.path()).env("SLURM_STEP_ID", "0");
-        mended(mpi, &["1", "1"], "SLURM_STEP_ID is not set", step);
+        let mut program = program.with_nothing_set(mpi);
+        if self != Unset {
+            program = program.env("PATH", path_behind(&[&bin]));
+            if mpi.name == OPEN_MPI_4.name {
+                program = program.env("OPAL_PREFIX", mpi.prefix());
+            }
+        }
+        let path = |directory: PathBuf| std::env::join_paths([bin, directory]).expect("no colon");
+        let variables: Vec<(&str, OsString)> = match self {
+            WithoutSsh => vec![("PATH", path(commands(&[])))],
+            SlurmsVariables | SlurmsStep => {
+                let host = fs::read_to_string("/proc/sys/kernel/hostname").expect("Linux has it");
+                let mut all = vec![("PATH", path(commands(&["ssh"])))];
+                all.extend(SLURMS.map(|(name, value)| {
+                    (
+                        name,
+                        OsString::from(if value.is_empty() { host.trim() } else { value }),
+                    )
+                }));
+                if self == SlurmsStep {
+                    all.push(("SLURM_STEP_ID", "0".into()));
+                }
+                all
+            }
+            PmiClosed | PmiFile | PmiPipe => {
+                [("PMI_FD", "9"), ("PMI_RANK", "0"), ("PMI_SIZE", "1")]
+                    .map(|(name, value)| (name, value.into()))
+                    .to_vec()
+            }
+            _ => vec![],
+        };
+        let set = |program: Program, (name, value)| program.env(name, value);
+        Some(variables.into_iter().fold(program, set))
     }
 }
 
-/// A notebook server under mpiexec passes its PMI_* on to each kernel, and not the descriptor; the number may be free, or
-/// anything else: here stdout, a pipe.
-#[test]
-fn pmi_variables_of_another_process_are_no_obstacle() {
-    let numbers = ["77", "1"];
-    for (mpi, fd) in pairs(
-        &[MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI],
-        &numbers,
-    ) {
-        if mpi.is_here() {
-            let inherited = |program: Program| {
-                [("PMI_FD", fd), ("PMI_RANK", "0"), ("PMI_SIZE", "1")]
-                    .into_iter()
-                    .fold(program, |program, (name, value)| program.env(name, value))
-            };
-            mended(
-                mpi,
-                &["1", "1"],
-                "PMI_FD is not set while MPI_Init",
-                inherited,
+/// What a job on one host finds set; without a value: the host's name.
+const SLURMS: [(&str, &str); 9] = [
+    ("SLURM_JOB_ID", "7"),
+    ("SLURM_JOBID", "7"),
+    ("SLURM_NODELIST", ""),
+    ("SLURM_JOB_NODELIST", ""),
+    ("SLURM_NNODES", "1"),
+    ("SLURM_JOB_NUM_NODES", "1"),
+    ("SLURM_NTASKS", "2"),
+    ("SLURM_TASKS_PER_NODE", "2"),
+    ("SLURM_CPUS_ON_NODE", "2"),
+];
+
+/// A directory for PATH that has `sh`, and these, which nobody runs on one host.
+fn commands(names: &[&str]) -> PathBuf {
+    static MADE: OnceLock<()> = OnceLock::new();
+    let place = target().join("tmp/few-commands");
+    MADE.get_or_init(|| {
+        for directory in ["", "ssh"] {
+            let directory = place.join(directory).join("bin");
+            fs::create_dir_all(&directory).expect("target/tmp can be written");
+            let _ = symlink("/bin/sh", directory.join("sh"));
+        }
+        script(place.join("ssh/bin/ssh"), "#!/bin/sh\nexit 1\n");
+    });
+    place.join(names.concat()).join("bin")
+}
+
+/// What is told of one MPI in one place.
+#[derive(Clone, Copy)]
+struct Row {
+    place: Place,
+    /// What the application does, or someone types: statements of tests/apps/anywhere.py.
+    says: &'static [&'static str],
+    bare: Bare,
+    /// The remedy that the log names, if it takes one.
+    remedy: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Form {
+    Application,
+    Session,
+}
+use Form::*;
+
+impl Row {
+    /// Tells it. None: the test is skipped.
+    fn tell(&self, mpi: Mpi, form: Form, library: bool) -> Option<Report> {
+        let program = self.place.program(mpi)?.library(library);
+        let prompt = match form {
+            Application => self.application(program),
+            Session => {
+                let mut prompt = Kind::Python.start(program.arg("-q").beside("anywhere.py"));
+                // In one line, as without the library nothing may be typed after a spawn.
+                prompt.type_on(&format!(
+                    "from anywhere import *; {}; report('end')",
+                    self.says.join("; ")
+                ));
+                prompt
+            }
+        };
+        Some(self.watch(prompt, form, library).finish())
+    }
+
+    /// This Python runs a script.
+    fn application(&self, python: Program) -> IPython {
+        let script = python
+            .arg(app("anywhere.py"))
+            .args(self.says.iter().copied());
+        IPython::at(script.stdin(Stdin::Null).piped().start())
+    }
+
+    /// Waits for its end, or until it is known to hang.
+    fn watch(&self, mut prompt: IPython, form: Form, library: bool) -> IPython {
+        if self.says.contains(&"interrupted()") {
+            prompt.reported_within(LIMIT, "working", 1);
+            prompt.session().key(3);
+        }
+        if !library && self.bare == Hangs {
+            prompt.reported_within(LIMIT, "spawning", 1);
+            prompt.reported_any_within(HANG, &["spawned", "error"]);
+            prompt.session().has_seconds(0);
+        } else {
+            prompt.reported_any_within(LIMIT, &["end", "error"]);
+            if form == Session && library {
+                for line in ["spawn(1, 1)", "report('again')", "exit()"] {
+                    prompt.type_on(line);
+                }
+            } else if form == Session {
+                // It may have lost its input: no one leaves it.
+                prompt.session().has_seconds(0);
+            }
+        }
+        prompt
+    }
+
+    #[track_caller]
+    fn check_bare(&self, report: &Report) {
+        let [began, spawned, raised] =
+            ["began", "spawned", "error"].map(|name| report.count(name) > 0);
+        let alive = report.status.is_none();
+        let as_known = match self.bare {
+            Hangs => began && !spawned && !raised && alive,
+            Raises => began && raised,
+            Ends => !began && report.status.is_some_and(|status| !status.success()),
+            Dies(signal) => began && report.signal() == Some(signal),
+            Exits(status) => began && report.code() == Some(status),
+            Works => report.fact("end").is_some(),
+        };
+        report.check(as_known, &format!("without the library: {:?}", self.bare));
+    }
+
+    #[track_caller]
+    fn check_works(&self, report: &Report, form: Form) {
+        report.check(report.code() == Some(0), "exit status 0");
+        report.check(
+            report.fact("end").is_some(),
+            "it spawns, and comes to its end",
+        );
+        report.check(report.count("error") == 0, "no MPI error");
+        if form == Session {
+            report.check(
+                report.fact("again").is_some(),
+                "the prompt reads on, and spawns again",
             );
         }
+        report.check(report.left.is_empty(), "nothing is left behind");
+        let said = format!("remedy: {}", self.remedy);
+        let said = self.remedy.is_empty() || report.log.contains(&said);
+        report.check(said, &format!("the remedy is said: {}", self.remedy));
     }
 }
 
-#[test]
-fn a_machine_with_nothing_but_the_loopback_spawns_with_open_mpi() {
-    if !is_root() {
-        return skip("a network of its own takes root");
-    }
-    let network = place();
-    let alone = script(
-        network.path().join("python"),
-        "#!/bin/sh\nexec unshare --net sh -c 'ip link set lo up; exec \"$@\"' sh \"$PYTHON\" \"$@\"\n",
-    );
-    for mpi in that_are_here(&[OPEN_MPI_4, OPEN_MPI]) {
-        let run = |library: bool| {
-            let mut program = Program::new(&alone)
-                .arg(app("anywhere.py"))
-                .args(["1", "2"])
-                .env("PYTHON", mpi.bin("python"))
-                .env("OPAL_PREFIX", mpi.prefix()) // the other cases' remedies
-                .env("PATH", path_behind(&[&mpi.prefix().join("bin")]))
-                .stdin(Stdin::Null)
-                .piped()
-                .library(library)
-                .deadline(if library { 90 } else { 12 });
-            for name in ["OMPI_ALLOW_RUN_AS_ROOT", "PRTE_ALLOW_RUN_AS_ROOT"] {
-                program = program.env(name, "1").env(format!("{name}_CONFIRM"), "1");
-            }
-            program.run()
-        };
-        let bare = run(false);
-        bare.check(
-            !bare.output.contains("spawned "),
-            "without the library it fails",
-        );
-        let report = run(true);
-        report.check(report.output.contains("spawned "), "it spawns");
-        let remedy = "remedy: OMPI_MCA_btl_tcp_if_include=lo while MPI_Init";
-        report.check(report.log.contains(remedy), "the remedy is said");
-    }
+/// A row of the table, under each of these.
+#[track_caller]
+fn works_there(mpis: &[Mpi], row: Row) {
+    works_as(&[Application, Session], mpis, row);
 }
 
-#[test]
-fn a_signal_that_the_application_ignores_or_handles_stays_its_own() {
-    for mpi in that_are_here(&[MPICH_4_2_3, MPICH_5_0_2]) {
-        let bare = application(mpi, &["1", "1", "nohup"], false).run();
-        bare.check(
-            !bare.output.contains("spawned "),
-            "without the library SIGHUP ends it",
-        );
-        works(mpi, &["1", "1", "nohup"], |program| program);
-    }
-    for mpi in that_are_here(&[MPICH_4_2_3, INTEL_MPI, OPEN_MPI]) {
-        let report = works(mpi, &["1", "1", "interrupted"], |program| program);
-        report.check(
-            report.output.contains("interrupted"),
-            "Ctrl-C is a KeyboardInterrupt",
-        );
-    }
+#[track_caller]
+fn works_as(forms: &[Form], mpis: &[Mpi], row: Row) {
+    each(forms, mpis, row, |report, form| {
+        row.check_works(report, form)
+    });
 }
 
-#[test]
-fn of_two_mpis_in_one_process_the_callers_own_is_called() {
-    let other = OPEN_MPI.prefix().join("lib/libmpi.so.40");
-    let other = other.to_str().expect("a plain name");
-    if OPEN_MPI.is_here() {
-        for mpi in that_are_here(&[MPICH_4_2_3, MPICH_5_0_2]) {
-            works(mpi, &["1", "2", "beside", other], |program| program);
+/// Tells a row without the library, where it fails as known, and with it.
+#[track_caller]
+fn each(forms: &[Form], mpis: &[Mpi], row: Row, check: impl Fn(&Report, Form) + Sync) {
+    if !row.place.is_here() {
+        return;
+    }
+    let mpis: Vec<_> = that_are_here(mpis).collect();
+    let stories = pairs(&pairs(&mpis, forms), &[false, true]);
+    several(AT_A_TIME, &stories, |&((mpi, form), library)| {
+        match row.tell(mpi, form, library) {
+            Some(report) if library => check(&report, form),
+            Some(report) => row.check_bare(&report),
+            None => (),
         }
+    });
+}
+
+const fn row(place: Place, says: &'static [&'static str], bare: Bare, remedy: &'static str) -> Row {
+    Row {
+        place,
+        says,
+        bare,
+        remedy,
     }
 }
 
+const ONE: &[&str] = &["begin()", "spawn(1, 1)"];
+const TWO_BY_TWO: &[&str] = &["begin()", "spawn(2, 2)"];
+const MANY: &str = "spawn(2 * os.cpu_count() + 2, 1)";
+const TEN: &str = "spawn(1, 10)";
+const CTRL_C: &[&str] = &["begin()", "interrupted()", "spawn(1, 1)"];
+const HANG_UP: &[&str] = &["begin()", "spawn(1, 1)", "hung_up()"];
+const SERVER: &[&str] = &["listen()", "begin()", "spawn(1, 1)", "listen_again()"];
+const BESIDE: &[&str] = &[
+    "beside('openmpi-5.0.11/lib/libmpi.so.40')",
+    "begin()",
+    "spawn(1, 2)",
+];
+
+const SLOTS: &str = "OMPI_MCA_rmaps_base_oversubscribe=1 for orted";
+const LO: &str = "OMPI_MCA_btl_tcp_if_include=lo while MPI_Init";
+const NO_PMI: &str = "PMI_FD is not set while MPI_Init";
+const NO_STEP: &str = "SLURM_STEP_ID is not set while MPI_Init";
+
+tests! {
+    works_there:
+    open_mpi_4_spawns_more_children_than_there_are_cores(&[OPEN_MPI_4],
+        row(Prepared, &["begin()", MANY], Raises, SLOTS));
+    open_mpi_4_spawns_ten_times_in_a_row(&[OPEN_MPI_4],
+        row(Prepared, &["begin()", TEN], Raises, SLOTS));
+    open_mpi_4_of_a_wheel_is_found_where_it_is(&[OPEN_MPI_4],
+        row(Unset, ONE, Ends, "OPAL_PREFIX="));
+    open_mpi_4_needs_no_ssh(&[OPEN_MPI_4],
+        row(WithoutSsh, ONE, Ends, "OMPI_MCA_plm_rsh_agent=sh for orted"));
+    open_mpi_5_finds_prte_beside_its_library(&[OPEN_MPI_5_0_8, OPEN_MPI],
+        row(Unset, ONE, Raises, "PATH="));
+    slurms_variables_without_srun_are_no_obstacle_to_mpich(&MPICHS,
+        row(SlurmsVariables, ONE, Hangs, "HYDRA_LAUNCHER=fork for mpiexec"));
+    slurms_variables_without_srun_are_no_obstacle_to_intel_mpi(&[INTEL_MPI],
+        row(SlurmsVariables, ONE, Hangs, "I_MPI_HYDRA_BOOTSTRAP=fork for mpiexec"));
+    slurms_variables_without_srun_are_no_obstacle_to_open_mpi_4(&[OPEN_MPI_4],
+        row(SlurmsVariables, TWO_BY_TWO, Raises, SLOTS));
+    the_variables_of_a_job_step_are_no_obstacle_to_open_mpi_4(&[OPEN_MPI_4],
+        row(SlurmsStep, ONE, Ends, NO_STEP));
+    open_mpi_4_spawns_in_a_job_step(&[OPEN_MPI_4],
+        row(Srun, ONE, Ends, NO_STEP));
+    pmi_variables_of_another_process_are_no_obstacle(&HYDRAS,
+        row(PmiClosed, ONE, Ends, NO_PMI));
+    pmi_variables_of_another_process_are_no_obstacle_where_the_number_is_a_files(&HYDRAS,
+        row(PmiFile, ONE, Ends, NO_PMI));
+    pmi_variables_of_another_process_are_no_obstacle_where_the_number_is_a_pipes(&HYDRAS,
+        row(PmiPipe, ONE, Ends, NO_PMI));
+    open_mpi_4_spawns_where_there_is_only_the_loopback(&[OPEN_MPI_4],
+        row(Loopback, ONE, Raises, LO));
+    open_mpi_5_spawns_where_there_is_only_the_loopback(&[OPEN_MPI_5_0_8, OPEN_MPI],
+        row(Loopback, ONE, Raises, LO));
+    mpich_and_intel_mpi_spawn_where_there_is_only_the_loopback(&HYDRAS,
+        row(Loopback, ONE, Works, ""));
+    intel_mpi_2021_18_spawns(&[INTEL_MPI_2021_18],
+        row(Prepared, ONE, Dies(libc::SIGSEGV), "I_MPI_SPAWN=on while MPI_Init"));
+    intel_mpi_2021_14_spawns_after_ctrl_c(&[INTEL_MPI_2021_14],
+        row(Prepared, CTRL_C, Hangs, ""));
+    nohup_holds(&MPICHS,
+        row(Nohup, HANG_UP, Dies(libc::SIGKILL), ""));
+    of_two_mpis_in_one_process_the_callers_own_is_called(&[MPICH_4_2_3, MPICH_5_0_2],
+        row(Prepared, BESIDE, Works, ""));
+    open_mpis_launchers_hold_no_port_of_the_application(&[OPEN_MPI_4, OPEN_MPI],
+        row(Prepared, SERVER, Raises, ""));
+}
+
+/// All that people asked for, on a machine of which nothing is set.
+const ALL: &[&str] = &["begin()", TEN, MANY, "threads()"];
+
+tests! {
+    works_as:
+    open_mpi_4_spawns_with_nothing_set(&[Application], &[OPEN_MPI_4], row(Unset, ALL, Ends, SLOTS));
+    open_mpi_5_spawns_with_nothing_set(&[Application], &[OPEN_MPI_5_0_8, OPEN_MPI], row(Unset, ALL, Raises, "PATH="));
+    a_session_under_open_mpi_5_survives_a_child(&[Session], &[OPEN_MPI_5_0_8, OPEN_MPI],
+        row(Prepared, &["begin()", "crash()", "spawn(1, 1)"], Exits(14), "OMPI_MCA_mpi_ft_enable=true while MPI_Init"));
+}
+
+/// Where a row fails without the library, it is the row's place that makes it fail.
 #[test]
-fn open_mpis_launchers_hold_no_port_of_the_application() {
-    for mpi in that_are_here(&[OPEN_MPI_4, OPEN_MPI]) {
-        let there = |program: Program| {
-            program
-                .env("PATH", path_behind(&[&mpi.prefix().join("bin")]))
-                .env("OPAL_PREFIX", mpi.prefix())
-        };
-        let words = ["1", "1", "server"];
-        let bare = there(application(mpi, &words, false)).run();
-        bare.check(
-            !bare.output.contains("the port is free"),
-            "without the library it is held",
+fn in_a_prepared_place_each_spawns_without_the_library() {
+    let mpis = [&HYDRAS[..], &OPEN_MPIS, &[INTEL_MPI_2021_14]].concat();
+    let mpis: Vec<_> = that_are_here(&mpis).collect();
+    several(AT_A_TIME, &mpis, |&mpi| {
+        let row = row(Prepared, ONE, Works, "");
+        let report = row.tell(mpi, Application, false);
+        row.check_bare(&report.expect("it is here"));
+    });
+}
+
+/// Without the library it waits for ever. With it there is an MPI error, and a prompt goes on.
+#[test]
+fn where_even_the_loopback_is_down_a_spawn_is_an_mpi_error() {
+    let row = row(NoNetwork, ONE, Hangs, "");
+    each(&[Application, Session], &HYDRAS, row, |report, form| {
+        report.check(report.count("error") > 0, "an MPI error");
+        report.check(report.status.is_some(), "it ends");
+        let again = form == Application || report.fact("again").is_some();
+        report.check(again, "the prompt goes on");
+        report.check(
+            report.log.contains("ip link set lo up"),
+            "the log says what to do",
         );
-        let report = works(mpi, &words, there);
-        report.check(report.output.contains("the port is free"), "it is free");
+    });
+}
+
+/// `mpiexec -n 1`, and a script in it.
+fn under_mpiexec(mpi: Mpi, script: &str) -> Program {
+    Program::new(mpi.bin("mpiexec"))
+        .args(["-n", "1", "sh", "-c", script, "sh"])
+        .arg(mpi.bin("python"))
+        .arg(app("anywhere.py"))
+        .with_nothing_set(mpi)
+        .env("PATH", path_behind(&[&mpi.prefix().join("bin")]))
+        .stdin(Stdin::Null)
+        .piped()
+}
+
+/// PMI_* is the first application's, and of the second one's mpiexec nothing is connected.
+#[test]
+fn of_a_script_under_mpiexec_the_second_application_spawns_too() {
+    let scripts = [
+        r#""$@" 'begin()'; exec "$@" 'begin()' 'spawn(1, 1)'"#,
+        r#"exec "$@" 'begin()' "script('begin()', 'spawn(1, 1)')""#,
+    ];
+    let mpis: Vec<_> = that_are_here(&HYDRAS).collect();
+    let stories = pairs(&pairs(&mpis, &scripts), &[false, true]);
+    several(AT_A_TIME, &stories, |&((mpi, script), library)| {
+        let report = under_mpiexec(mpi, script).library(library).run();
+        report.check(
+            report.count("began") == 1 + usize::from(library),
+            "MPI_Init",
+        );
+        report.check(report.count("spawned") == usize::from(library), "a spawn");
+        let said = report.log.contains(&format!("remedy: {NO_PMI}"));
+        report.check(said == library, "the remedy is said");
+    });
+}
+
+/// An mpiexec that has failed, and lives on: hydra whose srun is not there. The next one is tried, and if there is none,
+/// the spawn is an MPI error.
+#[test]
+fn an_mpiexec_that_failed_but_lives_on_is_given_up() {
+    let place = place();
+    let mpis: Vec<_> = that_are_here(&MPICHS).collect();
+    for mpi in &mpis {
+        let mpiexec = mpi.bin("mpiexec");
+        let text = format!(
+            "#!/bin/sh\nHYDRA_LAUNCHER=slurm exec {} \"$@\"\n",
+            mpiexec.display()
+        );
+        script(place.path().join(mpi.name).join("mpiexec"), &text);
     }
+    let stories = pairs(&pairs(&mpis, &[true, false]), &[false, true]);
+    several(stories.len(), &stories, |&((mpi, has_another), library)| {
+        let row = row(WithoutSsh, ONE, Hangs, "");
+        let program = row.place.program(mpi).expect("it is here").library(library);
+        let first = place.path().join(mpi.name);
+        let path = [first, mpi.prefix().join("bin"), commands(&[])];
+        let path = std::env::join_paths(path).expect("no colon");
+        let program = match has_another {
+            true => program.env("PATH", path),
+            false => program.env("HYDRA_LAUNCHER", "slurm"), // the user's own
+        };
+        let report = row
+            .watch(row.application(program), Application, library)
+            .finish();
+        match (library, has_another) {
+            (false, _) => row.check_bare(&report),
+            (true, true) => row.check_works(&report, Application),
+            (true, false) => {
+                report.check(report.count("error") == 1, "an MPI error");
+                report.check(report.code() == Some(1), "it ends");
+            }
+        }
+    });
 }
 
 #[test]
 fn spawnfix_remedies_off_turns_all_of_them_off() {
     for mpi in that_are_here(&[OPEN_MPI_4]) {
-        let off = |program: Program| program.env("SPAWNFIX_REMEDIES", "off").deadline(20);
-        let report = off(application(mpi, &["1", "1"], true)).run();
-        report.check(
-            !report.output.contains("spawned "),
-            "it fails as it does without the library",
-        );
+        let row = row(Unset, ONE, Ends, "");
+        let program = Unset.program(mpi).expect("it is here").library(true);
+        let program = program.env("SPAWNFIX_REMEDIES", "off");
+        let report = row
+            .watch(row.application(program), Application, true)
+            .finish();
+        row.check_bare(&report);
         report.check(!report.log.contains("remedy: "), "no remedy is said");
     }
 }

@@ -268,6 +268,14 @@ impl IPython {
         })
     }
 
+    /// Waits until one of these has been reported. False: it ended, or none came in time.
+    pub fn reported_any_within(&mut self, limit: Duration, names: &[&str]) -> bool {
+        self.wait(Instant::now() + limit, |prompt| {
+            let facts = prompt.session.facts();
+            facts.iter().any(|(name, _)| names.contains(&name.as_str()))
+        })
+    }
+
     /// Waits until the log says this so often. False: it ended, or that did not come in time.
     pub fn logged_within(&mut self, limit: Duration, text: &str, times: usize) -> bool {
         let log = self.session.dir().join("log");

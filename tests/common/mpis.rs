@@ -63,7 +63,18 @@ pub const MPICH_5_0_2_ABI: Mpi = Mpi {
     ..MPICH_5_0_2
 };
 pub const INTEL_MPI: Mpi = mpich("impi-2021.13.1", "Intel", Disease::Robbed, false);
+/// Its MPI_Init takes SIGINT, and after a Ctrl-C no spawn returns.
+pub const INTEL_MPI_2021_14: Mpi = Mpi {
+    mpicc: None,
+    ..mpich("impi-2021.14.2", "Intel", Disease::Robbed, false)
+};
+/// It spawns only with I_MPI_SPAWN.
+pub const INTEL_MPI_2021_18: Mpi = Mpi {
+    name: "impi-2021.18.1",
+    ..INTEL_MPI_2021_14
+};
 pub const OPEN_MPI_4: Mpi = mpich("openmpi-4.1.8", "Open MPI", Disease::Healthy, false);
+pub const OPEN_MPI_5_0_8: Mpi = mpich("openmpi-5.0.8", "Open MPI", Disease::Healthy, false);
 pub const OPEN_MPI: Mpi = mpich("openmpi-5.0.11", "Open MPI", Disease::Healthy, false);
 
 /// An MPICH of each line whose mpiexec serves a program that was started without it.
@@ -115,13 +126,8 @@ impl Mpi {
         ]
     }
 
-    /// What is set for it beside PATH: what lets root run it, and what a user has set who does without the library.
-    pub(super) fn settings(&self, command: &mut Command, library: bool, own: &Path) {
-        let program = Path::new(command.get_program()).file_name();
-        let of_pip = program.is_some_and(|name| name == "python" || name == "ipython");
-        if self.name.starts_with("impi") && !of_pip {
-            command.envs(self.vars_sh()); // a Python of the same environment finds all by itself
-        }
+    /// What lets root run it, and several of it run beside each other.
+    pub(super) fn permissions(&self, command: &mut Command, own: &Path) {
         if !self.name.starts_with("openmpi") {
             return;
         }
@@ -132,6 +138,16 @@ impl Mpi {
         // Tests run beside each other, as a user's applications seldom do: where one prte ends, it removes the directory
         // in which another one begins ("listener-thread-start").
         command.env("TMPDIR", own);
+    }
+
+    /// What is set for it beside PATH: what lets root run it, and what a user has set who does without the library.
+    pub(super) fn settings(&self, command: &mut Command, library: bool, own: &Path) {
+        let program = Path::new(command.get_program()).file_name();
+        let of_pip = program.is_some_and(|name| name == "python" || name == "ipython");
+        if self.name.starts_with("impi") && !of_pip {
+            command.envs(self.vars_sh()); // a Python of the same environment finds all by itself
+        }
+        self.permissions(command, own);
         // Version 4 from a wheel is not where it was built for, and counts the machine's cores: its MPI_Init ends the
         // application, and a second spawn is an error. With the library two remedies see to that. Without it the tests are
         // about something else.

@@ -39,6 +39,7 @@ pub enum Stdin {
 pub struct Program {
     argv: Vec<OsString>,
     mpi: Option<Mpi>,
+    prepared: bool,
     library: bool,
     logged: bool,
     stdin: Stdin,
@@ -65,6 +66,7 @@ impl Program {
         Self {
             argv: vec![program.into()],
             mpi: None,
+            prepared: false,
             library: false,
             logged: true,
             stdin: Stdin::Terminal,
@@ -88,6 +90,13 @@ impl Program {
 
     /// With this MPI's bin first on PATH.
     pub fn under(mut self, mpi: Mpi) -> Self {
+        self.mpi = Some(mpi);
+        self.prepared = true;
+        self
+    }
+
+    /// Under this MPI, of which nothing is set but what lets root run it: PATH has none.
+    pub fn with_nothing_set(mut self, mpi: Mpi) -> Self {
         self.mpi = Some(mpi);
         self
     }
@@ -175,10 +184,13 @@ impl Program {
         command
             .env("APP_REPORT", dir.path().join("report"))
             .env("APP_READ", dir.path().join("read"));
-        let mpis = self.mpi.map(|mpi| mpi.prefix().join("bin"));
-        command.env("PATH", path_behind(mpis.as_deref().as_slice()));
-        if let Some(mpi) = self.mpi {
+        let prepared = self.mpi.filter(|_| self.prepared);
+        let bin = prepared.map(|mpi| mpi.prefix().join("bin"));
+        command.env("PATH", path_behind(bin.as_deref().as_slice()));
+        if let Some(mpi) = prepared {
             mpi.settings(&mut command, self.library, dir.path());
+        } else if let Some(mpi) = self.mpi {
+            mpi.permissions(&mut command, dir.path());
         }
         if let Some(guard) = std::env::var_os("SPAWNFIX_GUARD") {
             command.env("SPAWNFIX_GUARD", guard);
