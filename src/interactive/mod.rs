@@ -89,7 +89,6 @@ fn marimo<'a>(words: &[OsString], parent: &'a [OsString]) -> Option<&'a OsStr> {
 
 /// R's src/main/CommandLineArgs.c and src/unix/system.c. With --interactive it prompts in spite of -f and -e.
 const R: OptionSyntax = OptionSyntax {
-    with_value: "g gui encoding",
     runs_instead: "f file e",
     stays_interactive: "interactive",
     ignores_operands: true,
@@ -237,6 +236,7 @@ mod tests {
                 python3 /v/bin/ipython script.py
                 python3 /v/bin/ipython --profile=mpi script.py --help
                 python3 /v/bin/ipython -c 1+1
+                python3 /v/bin/ipython -c1+1
                 python3 /v/bin/ipython -m mpi4py.bench
                 python3 /v/bin/ipython [-i] script.py
                 python3 /v/bin/ipython [-i] -c 1+1
@@ -438,6 +438,7 @@ mod tests {
                 [/usr/bin/octave-cli] --interactive --quiet --no-init-file
                 /usr/bin/octave-cli /tmp/s.m
                 octave-cli --eval pause(20)
+                octave-cli --eval=pause(20)
             ",
         );
         check(

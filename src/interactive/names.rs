@@ -138,7 +138,6 @@ const XONSH: OptionSyntax = OptionSyntax {
 
 /// radian --help; what else it is given is R's.
 const RADIAN: OptionSyntax = OptionSyntax {
-    with_value: "profile r-binary",
     ignores_operands: true,
     ..PLAIN
 };

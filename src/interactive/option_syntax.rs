@@ -101,18 +101,15 @@ impl OptionSyntax {
         let takes_value =
             |name: &[u8]| find(self.with_value, name).or_else(|| find(self.runs_instead, name));
         let stays = |name: &[u8]| find(self.stays_interactive, name);
-        let (name, value) = match word.iter().position(|byte| *byte == b'=') {
-            Some(at) => (&word[..at], Some(&word[at + 1..])),
-            None => (word, None),
-        };
+        let mut parts = word.splitn(2, |byte| *byte == b'=');
+        let (name, value) = (parts.next().unwrap_or(word), parts.next());
         if let Some(name) = name.strip_prefix(b"--") {
             let is_trait = || name.contains(&b'.').then_some(TRAIT);
             let known = takes_value(name).or_else(|| stays(name)).or_else(is_trait);
             return known.map(|known| (known, value)).into_iter().collect();
         }
         // xonsh's -st.
-        let known = find(self.with_value, &name[1..]).filter(|known| known.len() > 1);
-        if let Some(known) = known {
+        if let Some(known) = find(self.with_value, &name[1..]) {
             return vec![(known, value)];
         }
         // Several in one word: -iq, -Ibu, -Wignore, -cCODE.

@@ -82,12 +82,39 @@ pub fn hosts(is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
 /// Whether this machine has no network but the loopback: no route, as the table of IPv4 routes leaves the loopback's own out
 /// (proc(5)).
 pub fn only_loopback() -> bool {
-    std::fs::read_to_string("/proc/net/route").is_ok_and(|routes| routes.lines().count() < 2)
+    std::fs::read_to_string("/proc/net/route").is_ok_and(|routes| has_no_route(&routes))
+}
+
+fn has_no_route(table: &str) -> bool {
+    table.lines().count() < 2
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+
     use super::*;
+
+    #[test]
+    fn only_a_connected_socket_is_one() {
+        let (one, _other) = UnixStream::pair().unwrap();
+        assert!(is_connected(one.as_raw_fd()));
+        assert!(!is_connected(
+            std::fs::File::open("/dev/null").unwrap().as_raw_fd()
+        ));
+        assert!(!is_connected(-1));
+    }
+
+    #[test]
+    fn the_first_line_of_the_table_is_no_route() {
+        let head = "Iface\tDestination\tGateway\n";
+        assert!(has_no_route("") && has_no_route(head));
+        assert!(!has_no_route(&format!("{head}eth0\t00000000\t010011AC\n")));
+        assert!(!has_no_route(&format!(
+            "{head}eth0\t00000000\neth1\t00000000\n"
+        )));
+    }
 
     #[test]
     fn a_pmi_descriptor_that_is_no_socket_is_another_processs() {

@@ -72,3 +72,37 @@ unsafe fn function_in<F: Copy>(handle: *mut c_void, name: &CStr) -> Result<F, St
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_is_loaded_and_what_it_lacks_is_named() {
+        let name = if cfg!(target_os = "macos") {
+            "libSystem.dylib"
+        } else {
+            "libc.so.6"
+        };
+        let libc = Library::load(name.as_ref()).unwrap();
+        let own: unsafe extern "C" fn() -> libc::pid_t = libc::getpid;
+        assert_eq!(libc.object(c"getpid"), Some(own as usize));
+        assert_eq!(libc.object(c"no_such_object"), None);
+        type Getpid = unsafe extern "C" fn() -> libc::pid_t;
+        // SAFETY: getpid's prototype; it has no preconditions.
+        let said = unsafe {
+            let pids = [
+                libc.function::<Getpid>(c"getpid"),
+                libc.as_application(c"getpid"),
+            ];
+            assert_eq!(
+                pids.map(|getpid| getpid.unwrap()() as u32),
+                [std::process::id(); 2]
+            );
+            libc.function::<Getpid>(c"no_such_function").unwrap_err()
+        };
+        assert_eq!(said, "it has no no_such_function");
+        let missing = Library::load("/no/such/libmpi.so".as_ref()).err().unwrap();
+        assert!(missing.contains("/no/such/libmpi.so"), "{missing}");
+    }
+}

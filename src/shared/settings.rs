@@ -179,6 +179,25 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_names_levels_and_modules_of_ours() {
+        for (text, taken) in [
+            ("info", true),
+            ("WARN, spawnfix::agent = trace", true),
+            ("spawnfix", true),
+            ("off/words", true),
+            ("off/words/more", false),
+            ("spawnfix=loud", false),
+            ("verbose=info", false),
+            ("verbose", false),
+            ("spawnfixed=info", false),
+            ("info,", false),
+            ("", false),
+        ] {
+            assert_eq!(is_filter(text), taken, "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_not_set_has_its_default() {
         assert_eq!(settings(&[]), (Settings::DEFAULT, vec![]));
         assert_eq!(
