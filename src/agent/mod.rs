@@ -47,7 +47,7 @@ use crate::procs;
 use crate::shared::internal_args::{AgentArgs, VERSION};
 use crate::shared::logging;
 use crate::shared::logging::escape;
-use crate::shared::settings::{InteractiveSetting, Settings};
+use crate::shared::settings::Settings;
 use crate::shared::stdio;
 
 mod application;
@@ -98,8 +98,7 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
         Some(word) => format!("interactive: {word}"),
         None => "not interactive".to_owned(),
     };
-    log::log!(
-        isolation.level(),
+    log::info!(
         "acting as {name} for process {} ({session}); {isolation}",
         application.pid
     );
@@ -148,18 +147,12 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
 
 /// The word by which the application is taken for an interactive session, if it is one.
 fn session_word(settings: &Settings, application: &Application) -> Option<String> {
-    match settings.interactive {
-        InteractiveSetting::Yes => Some("SPAWNFIX_INTERACTIVE=1".to_owned()),
-        InteractiveSetting::No => None,
-        InteractiveSetting::Auto => {
-            let pid = application.pid;
-            let parent = procs::look(pid).and_then(|process| process.parent);
-            let parent = parent.map(procs::arguments).unwrap_or_default();
-            // Since 4.3.2 MPICH's forked child has fd 0 closed: ask for the application's.
-            interactive::evidence(&procs::arguments(pid), &parent, procs::stdin(pid))
-                .map(|word| escape(word).to_string())
-        }
-    }
+    let pid = application.pid;
+    let parent = procs::look(pid).and_then(|process| process.parent);
+    let parent = parent.map(procs::arguments).unwrap_or_default();
+    // Since 4.3.2 MPICH's forked child has fd 0 closed: ask for the application's.
+    let stdin = procs::stdin(pid);
+    interactive::session_word(settings.interactive, &procs::arguments(pid), &parent, stdin)
 }
 
 /// How a launcher's environment differs from this process's: it has no library of ours, and the launcher's remedies.

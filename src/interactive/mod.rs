@@ -16,7 +16,26 @@ use std::os::unix::ffi::OsStrExt;
 
 use self::names::*;
 use self::option_syntax::{OptionSyntax, PLAIN, holds, is_in};
+use crate::shared::logging::escape;
+use crate::shared::settings::InteractiveSetting;
 use crate::shared::stdio::Stdin;
+
+/// The word by which an application is taken for an interactive session, if it is one: by this setting, or as [`evidence`]
+/// says.
+pub fn session_word(
+    setting: InteractiveSetting,
+    argv: &[OsString],
+    parent: &[OsString],
+    stdin: Stdin,
+) -> Option<String> {
+    match setting {
+        InteractiveSetting::Yes => Some("SPAWNFIX_INTERACTIVE=1".to_owned()),
+        InteractiveSetting::No => None,
+        InteractiveSetting::Auto => {
+            evidence(argv, parent, stdin).map(|word| escape(word).to_string())
+        }
+    }
+}
 
 /// The word by which this command line is an interactive session's; `None` if it is not one.
 ///

@@ -52,7 +52,7 @@ pub fn exec_agent<'a>(launch: Launch, file: &'a CStr, arguments: impl Iterator<I
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     let name = launch.name();
     log(
-        isolation.level(),
+        Level::Info,
         format_args!("this child becomes {name}: {isolation}"),
     );
     let [beside, second, third, last] = COMMAND_PLACES;

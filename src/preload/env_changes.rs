@@ -12,7 +12,7 @@ use crate::mpi::remedies::{Facts, Remedy, Target, remedies};
 use crate::preload::host_process;
 use crate::preload::nested::{Nested, User};
 use crate::shared::logging::escape;
-use crate::shared::settings::{GuardSetting, InteractiveSetting};
+use crate::shared::settings::GuardSetting;
 use crate::shared::stdio::Stdin;
 
 /// While one lives, the environment has the remedies. Dropping the last one takes back exactly what was changed.
@@ -96,18 +96,13 @@ fn set(name: &str, value: Option<&OsString>) {
 
 /// Whether this process is an interactive session, as the agent will see it.
 fn is_interactive() -> bool {
-    match host_process::settings().interactive {
-        InteractiveSetting::Yes => true,
-        InteractiveSetting::No => false,
-        InteractiveSetting::Auto => {
-            let parent = format!("/proc/{}/cmdline", std::os::unix::process::parent_id());
-            let parent = std::fs::read(parent).unwrap_or_default();
-            let parent = parent.split(|&byte| byte == 0);
-            let parent: Vec<_> = parent
-                .map(|word| OsString::from_vec(word.to_vec()))
-                .collect();
-            let own: Vec<_> = std::env::args_os().collect();
-            interactive::evidence(&own, &parent, Stdin::of_this_process()).is_some()
-        }
-    }
+    let parent = format!("/proc/{}/cmdline", std::os::unix::process::parent_id());
+    let parent = std::fs::read(parent).unwrap_or_default();
+    let parent = parent.split(|&byte| byte == 0);
+    let parent: Vec<_> = parent
+        .map(|word| OsString::from_vec(word.to_vec()))
+        .collect();
+    let own: Vec<_> = std::env::args_os().collect();
+    let setting = host_process::settings().interactive;
+    interactive::session_word(setting, &own, &parent, Stdin::of_this_process()).is_some()
 }

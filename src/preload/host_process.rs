@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use libc::{c_char, c_int};
 
 use crate::mpi::environment::{self, Management};
-use crate::preload::c_strings::c_strings;
+use crate::preload::c_strings::c_strings_with;
 use crate::shared::settings::{self, Settings};
 
 /// What was read at load.
@@ -26,9 +26,8 @@ static AT_LOAD: OnceLock<AtLoad> = OnceLock::new();
 /// Reads the environment, for the ctor. Gives a complaint for each setting that cannot be used.
 pub fn read_environment() -> Vec<String> {
     // SAFETY: the ctor runs while nothing else does, so nothing changes the environment before this function returns.
-    let variables = unsafe { c_strings(environ()) }.map(CStr::to_bytes);
-    let read = |name: &&[u8]| name.starts_with(b"SPAWNFIX_") || name.starts_with(b"PMI");
-    let variables: Vec<&[u8]> = variables.filter(read).collect();
+    let variables = unsafe { c_strings_with(&[b"SPAWNFIX_", b"PMI"], environ()) };
+    let variables: Vec<&[u8]> = variables.map(CStr::to_bytes).collect();
     // Most processes have none, and are spared the rest.
     if variables.is_empty() {
         return Vec::new();

@@ -124,16 +124,6 @@ pub struct Isolation {
     stderr: Result<bool, c_int>,
 }
 
-impl Isolation {
-    /// The level at which to log it: a warning where the launcher could not be given a stdin of its own.
-    pub fn level(&self) -> log::Level {
-        match self.stdin {
-            Ok(()) => log::Level::Info,
-            Err(_) => log::Level::Warn,
-        }
-    }
-}
-
 impl fmt::Display for Isolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.stdin {
