@@ -79,10 +79,8 @@ fn spawn(libmpi: &OsStr, children: c_int) -> Result<(), String> {
     let command = paths::own().ok_or("the path of this executable is not known")?;
     let string = |bytes: &[u8]| CString::new(bytes).map_err(|error| error.to_string());
     let command = string(command.as_os_str().as_bytes())?;
-    let words = [placeholder::OPTION, libmpi.as_bytes(), b"host"].map(string);
-    let [option, libmpi_word, host] = words;
-    let (option, libmpi_word, host) = (option?, libmpi_word?, host?);
-    let argv = [option.as_ptr(), libmpi_word.as_ptr(), host.as_ptr(), null()];
+    let (option, file) = (string(placeholder::OPTION)?, string(libmpi.as_bytes())?);
+    let argv = [option.as_ptr(), file.as_ptr(), c"host".as_ptr(), null()];
     let mut text = [0_u8; 16384]; // MPI_MAX_LIBRARY_VERSION_STRING is 8192 at most
     let mut errcodes = vec![0; usize::try_from(children).unwrap_or(1)];
     let (mut length, mut provided, mut intercomm) = (0, 0, 0_usize);

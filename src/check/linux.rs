@@ -39,9 +39,7 @@ pub fn look(program: &Path, preload: &[Variable], set: &mut Changes) -> (Loads, 
     let mut list = Command::new(linker);
     list.arg("--list").arg(program);
     let secure = is_secure(program);
-    if !secure {
-        list.envs(preload.iter().cloned());
-    }
+    list.envs(preload.iter().filter(|_| !secure).cloned());
     let ran = run(&mut list, LIMIT);
     let files = ran.stdout.lines().filter_map(|line| {
         let file = line.split_once(" => ").map_or(line, |(_, file)| file);

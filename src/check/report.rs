@@ -69,8 +69,8 @@ impl Report {
     /// Writes what a bug report needs: the check, the machine, the environment and the trial's log.
     pub fn write(&self, file: &Path) -> io::Result<()> {
         let system = fs::read_to_string("/proc/version").unwrap_or_default();
-        let machine = std::env::consts::ARCH;
-        let mut text = format!("{}\nsystem     {machine} {system}\n", self.to_text());
+        let mut text = self.to_text();
+        text += &format!("\nsystem     {} {system}\n", std::env::consts::ARCH);
         let mut variables: Vec<_> = std::env::vars_os().collect();
         variables.sort();
         for (name, value) in variables {

@@ -74,7 +74,8 @@ impl Trial {
         );
         all.push(all.join(" "));
         let all = all.into_iter().map(|text| (text.clone(), self.with(&text)));
-        let kin = of_mpichs_kin().filter(|_| family != Family::OpenMpi);
+        let kin =
+            of_mpichs_kin().filter(|other| family != Family::OpenMpi && *other != self.libmpi);
         all.chain(kin.filter_map(|other| self.with_library(other)))
             .collect()
     }
@@ -102,9 +103,8 @@ impl Trial {
             let file = other.file_name()?.to_string_lossy();
             text = format!("ln -s {file} {place}/{name}; {text}");
         }
-        let differs = other != self.libmpi;
         trial.libmpi = other;
-        differs.then_some((text, trial))
+        Some((text, trial))
     }
 }
 

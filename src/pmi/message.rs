@@ -234,6 +234,16 @@ mod tests {
     }
 
     #[test]
+    fn a_spawn_asks_for_the_processes_of_all_its_blocks() {
+        let block = |number| format!("mcmd=spawn\nnprocs={number}\nexecname=nprocs=9\nendcmd\n");
+        let message = Message::new((block("3") + &block("2")).into_bytes());
+        assert_eq!(message.total_processes(), 5);
+        let most = Message::new((block("3") + &block(&usize::MAX.to_string())).into_bytes());
+        assert_eq!(most.total_processes(), usize::MAX);
+        assert_eq!(Message::line("cmd=get").total_processes(), 0);
+    }
+
+    #[test]
     fn a_reply_names_its_request() {
         let barrier = Message::line("cmd=barrier_in group=WORLD:17");
         let request = Request::of(&barrier);
