@@ -1,6 +1,6 @@
 //! The MPI libraries, and what each does to a program that spawns without the library.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -141,8 +141,14 @@ impl Mpi {
     }
 
     /// What is set for it beside PATH: what lets root run it, and what a user has set who does without the library.
-    pub(super) fn settings(&self, command: &mut Command, library: bool, own: &Path) {
-        let program = Path::new(command.get_program()).file_name();
+    pub(super) fn settings(
+        &self,
+        command: &mut Command,
+        program: &OsStr,
+        library: bool,
+        own: &Path,
+    ) {
+        let program = Path::new(program).file_name();
         let of_pip = program.is_some_and(|name| name == "python" || name == "ipython");
         if self.name.starts_with("impi") && !of_pip {
             command.envs(self.vars_sh()); // a Python of the same environment finds all by itself
