@@ -504,3 +504,276 @@ fn spawnfix_remedies_off_turns_all_of_them_off() {
         report.check(!report.log.contains("remedy: "), "no remedy is said");
     }
 }
+
+/// What something that the application starts has in its environment, but for what differs from run to run, and these.
+fn environment(report: &Report, what: &str, without: &[&str]) -> Vec<String> {
+    let variable = |name: &str| {
+        let prefix = format!("{name}=");
+        report
+            .values("environment")
+            .find_map(|all| all.strip_prefix(&prefix))
+    };
+    report.check(variable("HOME").is_some(), "it starts a program");
+    let directory = variable("HOME").unwrap_or_default();
+    let own = [
+        "LD_PRELOAD",
+        "SPAWNFIX_LOG",
+        "SPAWNFIX_LOG_FILE",
+        "SPAWNED_BY_TEST",
+    ];
+    let left_out = |all: &&str| {
+        let name = all.split('=').next().unwrap_or_default();
+        own.contains(&name) || without.contains(&name)
+    };
+    let all = report.values(what).filter(|all| !left_out(all));
+    let pid = report.pid.to_string();
+    let mut all: Vec<_> = all
+        .map(|all| all.replace(directory, "DIR").replace(&pid, "PID"))
+        // Those of a job: addresses and names that differ from run to run.
+        .map(|all| {
+            match ["OMPI_", "PMIX_", "PRTE_", "I_MPI_HYDRA_UUID"]
+                .iter()
+                .any(|own| all.starts_with(own))
+            {
+                true => all.split('=').next().unwrap_or_default().to_owned(),
+                false => all,
+            }
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+const STARTS: &[&str] = &[
+    "begin()",
+    "spawn(1, 1)",
+    "environment()",
+    "environment('mpiexec', '-n', '1')",
+];
+
+/// Two runs of the application, each of which starts a program and mpiexec after its spawn: those have the same in their
+/// environment, but for these variables.
+#[track_caller]
+fn same_environment(first: &Report, second: &Report, without: &[&str]) {
+    let whats = ["environment", "environment mpiexec"];
+    for what in whats
+        .into_iter()
+        .filter(|what| first.values(what).next().is_some())
+    {
+        let [first_has, second_has] =
+            [first, second].map(|report| environment(report, what, without));
+        second.check(first_has.len() > 5, "it is known");
+        let differ = |all: &[String], others: &[String]| -> Vec<String> {
+            all.iter()
+                .filter(|it| !others.contains(it))
+                .cloned()
+                .collect()
+        };
+        let [only_first, only_second] = [
+            differ(&first_has, &second_has),
+            differ(&second_has, &first_has),
+        ];
+        let same = only_first.is_empty() && only_second.is_empty();
+        second.check(same, &format!("{what}: {only_first:?} and {only_second:?}"));
+    }
+}
+
+/// What a user has set by hand.
+type Known<'a> = &'a [(&'a str, OsString)];
+
+/// Where a user has set by hand what a remedy sets, the rest of the environment is the same.
+#[test]
+fn what_the_application_starts_has_the_environment_that_it_would_have() {
+    let open_mpi_4s = OPEN_MPI_4.prefix();
+    let prtes = path_behind(&[&OPEN_MPI.prefix().join("bin")]);
+    let cases: [(Mpi, Place, Place, Known); 9] = [
+        (
+            OPEN_MPI_4,
+            Unset,
+            Unset,
+            &[
+                ("OPAL_PREFIX", open_mpi_4s.into()),
+                ("PATH", path_behind(&[&OPEN_MPI_4.prefix().join("bin")])),
+            ],
+        ),
+        (
+            OPEN_MPI_4,
+            SlurmsStep,
+            SlurmsVariables,
+            &[("SLURM_STEP_ID", "".into())],
+        ),
+        (OPEN_MPI, Unset, Unset, &[("PATH", prtes)]),
+        (
+            MPICH_4_2_3,
+            SlurmsVariables,
+            SlurmsVariables,
+            &[("HYDRA_LAUNCHER", "fork".into())],
+        ),
+        (
+            MPICH_5_0_2,
+            SlurmsVariables,
+            SlurmsVariables,
+            &[("HYDRA_LAUNCHER", "fork".into())],
+        ),
+        (
+            INTEL_MPI,
+            SlurmsVariables,
+            SlurmsVariables,
+            &[("I_MPI_HYDRA_BOOTSTRAP", "fork".into())],
+        ),
+        (MPICH_4_2_3, PmiClosed, Prepared, &[]),
+        (INTEL_MPI, PmiClosed, Prepared, &[]),
+        (
+            INTEL_MPI_2021_18,
+            Prepared,
+            Prepared,
+            &[("I_MPI_SPAWN", "on".into())],
+        ),
+    ];
+    several(AT_A_TIME, &cases, |(mpi, sick, healthy, known)| {
+        if !mpi.is_here() {
+            return;
+        }
+        // Where Slurm's variables are, mpiexec hangs by itself; Open MPI's does not start inside an application.
+        let has_mpiexec = matches!(sick, PmiClosed | Prepared);
+        let says = if has_mpiexec { STARTS } else { &STARTS[..3] };
+        let row = row(*sick, says, Works, "");
+        let run = |place: Place, known: Known, library| {
+            let program = place
+                .program(*mpi)
+                .expect("it needs nothing")
+                .library(library);
+            let program = known
+                .iter()
+                .fold(program, |program, (name, value)| program.env(*name, value));
+            row.watch(row.application(program), Application, library)
+                .finish()
+        };
+        let cured = run(*sick, &[], true);
+        let healthy = run(*healthy, known, false);
+        let mut without: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+        without.extend(["PMI_FD", "PMI_RANK", "PMI_SIZE"]);
+        same_environment(&healthy, &cured, &without);
+        // The variables themselves are as they were.
+        for name in without {
+            let value = |report: &Report| {
+                let prefix = format!("{name}=");
+                let mut values = report
+                    .values("environment")
+                    .filter_map(|all| all.strip_prefix(&prefix).map(str::to_owned));
+                values.next()
+            };
+            let before = run_environment(*sick, *mpi);
+            cured.check(
+                value(&cured) == value(&before),
+                &format!("{name} is as it was"),
+            );
+        }
+    });
+}
+
+/// The environment of an application that calls no MPI.
+fn run_environment(place: Place, mpi: Mpi) -> Report {
+    let row = row(place, &["environment()"], Works, "");
+    let program = place.program(mpi).expect("it needs nothing");
+    row.watch(row.application(program), Application, false)
+        .finish()
+}
+
+/// What a process manager has started is served by it: with the library all is as without, and no remedy is taken.
+#[test]
+fn what_a_process_manager_started_is_left_alone() {
+    let flux: &[(&str, &str)] = &[
+        ("FLUX_JOB_ID", "f7"),
+        ("FLUX_URI", "local:///run/flux/local"),
+        ("FLUX_TASK_RANK", "0"),
+    ];
+    let mpis = [&HYDRAS[..], &[OPEN_MPI_4, OPEN_MPI]].concat();
+    let mpis: Vec<_> = that_are_here(&mpis).collect();
+    let stories = pairs(&mpis, &[("mpiexec", &[][..]), ("flux", flux)]);
+    several(AT_A_TIME, &stories, |&(mpi, (_, variables))| {
+        if mpi.product == OPEN_MPI.product && !variables.is_empty() {
+            return; // it has no PMI_FD
+        }
+        let script = r#"exec "$@" 'begin()' 'spawn(1, 1)' 'environment()'"#;
+        let run = |library| {
+            let mut program = under_mpiexec(mpi, script).library(library);
+            if mpi.name == OPEN_MPI_4.name {
+                program = program.env("OPAL_PREFIX", mpi.prefix());
+            }
+            let oversubscribe = [
+                "OMPI_MCA_rmaps_base_oversubscribe",
+                "PRTE_MCA_rmaps_default_mapping_policy",
+            ];
+            program = program
+                .env(oversubscribe[0], "1")
+                .env(oversubscribe[1], ":oversubscribe");
+            variables
+                .iter()
+                .fold(program, |program, (name, value)| program.env(*name, *value))
+                .run()
+        };
+        untouched(&run(false), &run(true));
+    });
+    // palsrun, and srun.
+    for mpi in that_are_here(&[MPICH_4_2_3, MPICH_5_0_2]) {
+        let pals = [
+            ("PALS_RANKID", "0"),
+            ("PALS_APID", "7"),
+            ("PMI_RANK", "0"),
+            ("PMI_SIZE", "1"),
+            ("PMI_LOCAL_RANK", "0"),
+        ];
+        let run = |library| {
+            let program = Prepared
+                .program(mpi)
+                .expect("it needs nothing")
+                .library(library);
+            let program = pals
+                .iter()
+                .fold(program, |program, (name, value)| program.env(*name, *value));
+            let row = row(Prepared, &["begin()", "environment()"], Works, "");
+            row.watch(row.application(program), Application, library)
+                .finish()
+        };
+        untouched(&run(false), &run(true));
+        let run = |library| {
+            let program = slurm::program(How::Step, mpi.bin("python"))?
+                .with_nothing_set(mpi)
+                .library(library);
+            let program = program
+                .env("PATH", path_behind(&[&mpi.prefix().join("bin")]))
+                .env("SLURM_MPI_TYPE", "pmi2");
+            let row = row(Srun, &["begin()", "environment()"], Works, "");
+            Some(
+                row.watch(row.application(program), Application, library)
+                    .finish(),
+            )
+        };
+        if let (Some(bare), Some(with)) = (run(false), run(true)) {
+            with.check(
+                with.log.lines().all(|line| !line.contains("remedy: ")),
+                "no remedy",
+            );
+            with.check(
+                with.count("end") == bare.count("end"),
+                "as without the library",
+            );
+        }
+    }
+}
+
+#[track_caller]
+fn untouched(bare: &Report, with: &Report) {
+    bare.check(bare.count("end") == 1, "it works without the library");
+    with.check(with.count("end") == 1, "it works with the library");
+    with.check(!with.log.contains("remedy: "), "no remedy is taken");
+    with.check(!with.log.contains("acting as"), "no agent");
+    let all = |report: &Report| -> Vec<String> {
+        let all = environment(report, "environment", &[]);
+        all.iter()
+            .filter_map(|all| all.split('=').next().map(str::to_owned))
+            .collect()
+    };
+    with.check(all(bare) == all(with), "the environment is the same");
+}
