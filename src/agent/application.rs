@@ -90,15 +90,17 @@ impl Application {
                 .is_some_and(|terminal| !terminal.exists())
     }
 
-    /// The page on which its library says which spawns are running. `None`: the library has none, or there is no /proc.
-    pub fn spawn_page(&self) -> Option<&'static SpawnPage> {
+    /// The page on which its library says which spawns are running, and the file of it. `None`: the library has none, or there
+    /// is no /proc.
+    pub fn spawn_page(&self) -> Option<(File, &'static SpawnPage)> {
         let path = procs::open_file(self.pid, SpawnPage::LINK)?;
         let file = File::options().read(true).write(true).open(path).ok()?;
         if file.metadata().ok()?.len() < SpawnPage::SIZE as u64 {
             return None;
         }
         // SAFETY: the library in the application gave the file this name; it is long enough, and nobody shortens it.
-        unsafe { SpawnPage::map(file.as_raw_fd()) }
+        let page = unsafe { SpawnPage::map(file.as_raw_fd()) }?;
+        Some((file, page))
     }
 
     /// The file of its MPI library.

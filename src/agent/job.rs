@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use super::connection::Connection;
+use super::context::Context;
 use super::job_state::{Event, State};
 use super::launcher::{Attempts, Launched};
 use super::listener::{Endpoint, Listener};
 use super::places::Place;
 use super::processes::{Processes, is_child};
-use crate::mpi::environment;
 use crate::mpi::mpiexec::LaunchError;
 use crate::pmi::message::Message;
 use crate::procs::{self, Process};
@@ -47,6 +47,8 @@ pub struct Task {
     pub requests: Vec<(Message, ReplyTo)>,
     /// The launchers to try, if the one that runs does not serve.
     pub attempts: Attempts,
+    /// Where its children start.
+    pub context: Context,
 }
 
 impl fmt::Display for Task {
@@ -142,6 +144,7 @@ impl Job {
             requests: std::mem::take(&mut self.task.requests),
             attempts: std::mem::take(&mut self.task.attempts),
             places: std::mem::take(&mut self.task.places),
+            context: self.task.context.clone(),
             ..self.task
         }
     }
@@ -170,7 +173,7 @@ impl Job {
     /// Ends a job that hangs, so that the launcher prints nothing about it: the launcher's processes on this host are killed
     /// at once, and the children are asked to end.
     pub fn give_up(&mut self) {
-        if environment::hosts(|name| std::env::var_os(name).is_some()).is_some() {
+        if self.task.context.hosts().is_some() {
             return self.terminate();
         }
         if self.state == State::Terminating {

@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use rustix::process::Signal;
 
 use super::application::App;
+use super::context::Contexts;
 use super::job::{Job, ReplyTo, Task};
 use super::job_state::State;
 use super::launcher::{Attempts, Launchers};
@@ -15,7 +16,6 @@ use crate::mpi::mpiexec::LaunchError;
 use crate::pmi::message::{Message, Request};
 use crate::procs;
 use crate::shared::logging::Escaped;
-use crate::shared::spawn_page::SpawnPage;
 
 /// The jobs.
 pub struct Jobs {
@@ -23,8 +23,7 @@ pub struct Jobs {
     pub(super) all: Vec<Job>,
     started: usize,
     pub(super) asked: Option<Asked>,
-    /// Which spawns the application is in, once its library says so.
-    page: Option<&'static SpawnPage>,
+    contexts: Contexts,
     /// Names that the application published, for later jobs.
     published: Vec<Message>,
 }
@@ -36,7 +35,7 @@ impl Jobs {
             all: Vec::new(),
             started: 0,
             asked: None,
-            page: None,
+            contexts: Contexts::new(),
             published: Vec::new(),
         }
     }
@@ -52,9 +51,13 @@ impl Jobs {
 
     /// Sends a request to the job that serves it, or starts a job for it.
     pub fn ask(&mut self, message: Message, app: &mut App) {
-        let dedicated = app.process.interactive && Request::of(&message) == Request::Spawn;
-        let mut shared = self.all.iter_mut().filter(|job| job.is_shared());
-        if let Some(job) = shared.next().filter(|_| !dedicated) {
+        let spawns = Request::of(&message) == Request::Spawn;
+        let dedicated = app.process.interactive && spawns;
+        let context = self.contexts.now(&app.process);
+        let serves = |job: &&mut Job| {
+            !dedicated && job.is_shared() && (!spawns || job.task.context == context)
+        };
+        if let Some(job) = self.all.iter_mut().find(serves) {
             job.request(message.clone(), ReplyTo::Application);
             self.asked = Some(Asked::new(message, job.task.number));
             return;
@@ -71,7 +74,8 @@ impl Jobs {
             places: places.unwrap_or_default(),
             placeholder: false,
             requests,
-            attempts: Attempts::find(&app.process),
+            attempts: Attempts::find(&app.process, &context),
+            context,
         };
         self.asked = Some(Asked::new(message, task.number));
         self.start(task, app);
@@ -79,6 +83,7 @@ impl Jobs {
 
     /// Starts a job for a placeholder, with this request.
     pub(super) fn start_placeholder(&mut self, request: Message, app: &mut App) {
+        let context = self.contexts.now(&app.process);
         let task = Task {
             number: self.next_number(),
             purpose: "a placeholder for lost children".to_owned(),
@@ -86,7 +91,8 @@ impl Jobs {
             places: Vec::new(),
             placeholder: true,
             requests: vec![(request, ReplyTo::Nobody)],
-            attempts: Attempts::find(&app.process),
+            attempts: Attempts::find(&app.process, &context),
+            context,
         };
         self.start(task, app);
     }
@@ -103,11 +109,9 @@ impl Jobs {
 
     /// Starts the next launcher for this task. If none is left, the application's request fails.
     fn start(&mut self, mut task: Task, app: &mut App) {
-        // Where the application is now: it may have changed its directory since its first spawn.
-        let directory = procs::directory(app.process.pid);
-        let (name, directory) = (task.to_string(), directory.as_deref());
-        let (attempts, places) = (&mut task.attempts, &task.places);
-        match (self.launchers).start_next(attempts, &name, directory, places) {
+        let name = task.to_string();
+        let (attempts, context) = (&mut task.attempts, &task.context);
+        match (self.launchers).start_next(attempts, &name, context, &task.places) {
             Some(launched) => self.all.push(Job::new(task, launched)),
             None => self.fail_request(task.number, "no_launcher", app),
         }
@@ -166,9 +170,9 @@ impl Jobs {
             _ if reply.is_failure() => {}
             Request::Publish => self.published.push(asked.message),
             Request::Spawn => {
-                self.page = self.page.or_else(|| app.process.spawn_page());
                 let job = self.all[at].task.to_string();
-                asked.connecting = self.page.and_then(|page| Connecting::new(page, job));
+                let page = self.contexts.page(&app.process);
+                asked.connecting = page.and_then(|page| Connecting::new(page, job));
                 self.asked = Some(asked).filter(|asked| asked.connecting.is_some());
             }
             _ => {}
@@ -177,10 +181,10 @@ impl Jobs {
         self.detach_idle(number);
     }
 
-    /// Detaches a session's jobs whose children have all ended, at each spawn: there may be a thousand. A job on other
-    /// hosts can't be seen so well, and stays until the application ends.
+    /// Detaches the other jobs whose children have all ended, at each spawn: there may be a thousand. A job on other hosts
+    /// can't be seen so well, and stays until the application ends.
     fn detach_idle(&mut self, except: usize) {
-        let is_older = |job: &&mut Job| job.task.dedicated && job.task.number != except;
+        let is_older = |job: &&mut Job| job.task.number != except;
         let mut older = self.all.iter_mut().filter(is_older).peekable();
         if older.peek().is_some() {
             let all = procs::all();

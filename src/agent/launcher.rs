@@ -1,5 +1,6 @@
 //! How a job's launcher is found and started: one mpiexec after the other, until one serves.
 
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,10 +8,10 @@ use std::process::Command;
 use rustix::process::Pid;
 
 use super::application::Application;
+use super::context::Context;
 use super::listener::{Endpoint, Listener};
 use super::places::{Place, Places};
 use crate::exec::Changes;
-use crate::mpi::environment;
 use crate::mpi::mpiexec::{self, Candidate, LaunchError, no_launcher};
 use crate::shared::logging::escape;
 use crate::shared::paths;
@@ -19,7 +20,7 @@ use crate::shared::paths;
 pub struct Launchers {
     /// The name and version of the application's MPI, if the library knows them.
     pub mpi: Option<String>,
-    /// How a launcher's environment differs from this process's.
+    /// How a launcher's environment differs from the application's.
     pub environment: Changes,
     /// The places for an interactive session's children, if its environment names several hosts.
     pub places: Option<Places>,
@@ -44,10 +45,10 @@ pub struct Launched {
 }
 
 impl Attempts {
-    /// The launchers of this application's MPI.
-    pub fn find(application: &Application) -> Attempts {
+    /// The launchers of this application's MPI, as they are found in this context.
+    pub fn find(application: &Application, context: &Context) -> Attempts {
         let libmpi = application.libmpi();
-        let found = mpiexec::find(std::env::var_os("PATH").as_deref(), libmpi.as_deref());
+        let found = mpiexec::find(context.variable("PATH"), libmpi.as_deref());
         for (file, why) in &found.rejected {
             log::info!("{} {why}", escape(file));
         }
@@ -68,18 +69,27 @@ impl Attempts {
 }
 
 impl Launchers {
-    /// Starts the next launcher that can be executed, in this directory, for children in these places. `None`: none is
-    /// left, and the log says so. `job` is the job's name in the log.
+    /// Starts the next launcher that can be executed, in this context, for children in these places. `None`: none is left,
+    /// and the log says so. `job` is the job's name in the log.
     pub fn start_next(
         &mut self,
         attempts: &mut Attempts,
         job: &str,
-        directory: Option<&Path>,
+        context: &Context,
         places: &[Place],
     ) -> Option<Launched> {
         let hosts = (self.places.as_ref()).and_then(|all| all.in_order(places));
+        let directory = context.directory.as_ref().map(|path| path.as_os_str());
+        if let Some(path) =
+            directory.filter(|path| paths::without_deleted(path.as_bytes()) != path.as_bytes())
+        {
+            log::warn!(
+                "{job}: the application's directory is gone: {}",
+                escape(path)
+            );
+        }
         while let Some(Candidate { file, why }) = attempts.untried.next() {
-            match start(&file, hosts.as_deref(), directory, &self.environment) {
+            match start(&file, hosts.as_deref(), context, &self.environment) {
                 Ok((pid, listener)) => {
                     log::info!("{job}: started {}, {why}, as process {pid}", escape(&file));
                     return Some(Launched {
@@ -91,14 +101,12 @@ impl Launchers {
                 Err(error) => attempts.failed(file, error),
             }
         }
-        let path = std::env::var_os("PATH");
         let last = attempts.last.as_ref();
-        let hosts = environment::hosts(|name| std::env::var_os(name).is_some());
         let failure = no_launcher(
             last.map(|(file, error)| (file.as_path(), *error)),
             self.mpi.as_deref(),
-            path.as_deref(),
-            hosts.zip(paths::own_by_name().ok()),
+            context.variable("PATH"),
+            context.hosts().zip(paths::own_by_name().ok()),
         );
         // An application may try again and again: the log says once why it can't.
         if failure != self.reported {
@@ -116,10 +124,10 @@ impl Launchers {
 fn start(
     file: &Path,
     hosts: Option<&str>,
-    directory: Option<&Path>,
+    context: &Context,
     environment: &Changes,
 ) -> Result<(Pid, Listener), LaunchError> {
-    let listener = Listener::open().map_err(LaunchError::resources)?;
+    let listener = Listener::open(context).map_err(LaunchError::resources)?;
     // By its path: hydra looks for its proxy beside argv[0].
     let mut command = Command::new(file);
     if let Some(hosts) = hosts {
@@ -129,15 +137,19 @@ fn start(
         .args(["-n", "1"])
         .arg(paths::own_by_name().map_err(LaunchError::resources)?)
         .arg("--bridge");
-    command.env(Endpoint::VARIABLE, listener.endpoint.to_string());
+    command.env_clear().envs(&*context.environment);
     for (name, value) in environment {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
+        // What the application has changed itself stays as it is.
+        if context.environment.get(name) == std::env::var_os(name).as_ref() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
     }
-    if let Some(directory) = directory {
-        command.current_dir(directory);
+    command.env(Endpoint::VARIABLE, listener.endpoint.to_string());
+    if context.directory.is_some() {
+        command.current_dir(&context.entrance);
     }
     command.process_group(0);
     #[cfg(target_os = "linux")]

@@ -5,15 +5,17 @@
 //! its process id to each address at once ([`Endpoint::hello`]). The agent answers with the key. Whoever sends anything
 //! else gets no answer: any user of the host could connect.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crate::mpi::environment;
+use super::context::Context;
 
 /// How long a connection may last without the key.
 const KEY_TIME_LIMIT: Duration = Duration::from_secs(10);
@@ -86,20 +88,48 @@ pub fn host_name() -> String {
     name.nodename().to_string_lossy().into_owned()
 }
 
+/// By which names and IPv4 addresses this host may be reached: in the table, an address is above each `/32 host LOCAL`.
+fn addresses() -> Vec<String> {
+    let table = std::fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
+    let lines = table.lines().zip(table.lines().skip(1));
+    let local = lines.filter(|(_, next)| next.trim() == "/32 host LOCAL");
+    let addresses: BTreeSet<_> = local
+        .filter_map(|(line, _)| line.rsplit(' ').next())
+        .collect();
+    let addresses = addresses.into_iter().map(str::to_owned);
+    std::iter::once(host_name()).chain(addresses).collect()
+}
+
+/// The ports at which the user lets hydra listen, as `LOW:HIGH` (HYDU_sock_listen in MPICH's
+/// src/pm/hydra/lib/utils/sock.c), or any.
+fn ports(context: &Context) -> RangeInclusive<u16> {
+    const VARIABLES: [&str; 4] = [
+        "MPIEXEC_PORT_RANGE",
+        "HYDRA_PORT_RANGE",
+        "I_MPI_PORT_RANGE",
+        "MPICH_PORT_RANGE",
+    ];
+    let text = VARIABLES.iter().find_map(|name| context.variable(name));
+    let range = text.and_then(|text| {
+        let (low, high) = text.to_str()?.split_once(':')?;
+        Some(low.trim().parse().ok()?..=high.trim().parse().ok()?)
+    });
+    range.unwrap_or(0..=0)
+}
+
 impl Listener {
     /// Listens on the loopback, or everywhere if the bridge may be on another host.
     ///
     /// # Errors
     /// The system has no descriptor, port or memory left.
-    pub fn open() -> io::Result<Listener> {
-        let (here, hosts) = match environment::hosts(|name| std::env::var_os(name).is_some()) {
-            Some(_) => (
-                Ipv4Addr::UNSPECIFIED,
-                vec![Ipv4Addr::LOCALHOST.to_string(), host_name()],
-            ),
-            None => (Ipv4Addr::LOCALHOST, vec![Ipv4Addr::LOCALHOST.to_string()]),
+    pub fn open(context: &Context) -> io::Result<Listener> {
+        let local = Ipv4Addr::LOCALHOST;
+        let (here, hosts) = match context.hosts() {
+            Some(_) => (Ipv4Addr::UNSPECIFIED, addresses()),
+            None => (local, vec![local.to_string()]),
         };
-        let listener = TcpListener::bind(SocketAddr::from((here, 0)))?;
+        let ports = ports(context).map(|port| SocketAddr::from((here, port)));
+        let listener = TcpListener::bind(&*ports.collect::<Vec<_>>())?;
         listener.set_nonblocking(true)?;
         let endpoint = Endpoint {
             key: random_key()?,
@@ -189,6 +219,9 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+    use std::rc::Rc;
+
     use super::*;
 
     const KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -211,6 +244,46 @@ mod tests {
             auth.push(peer.read(&endpoint));
         }
         auth
+    }
+
+    /// A context with these variables.
+    fn context(variables: &[(&str, &str)]) -> Context {
+        let variables = variables.iter();
+        let environment = variables.map(|(name, value)| (name.into(), value.into()));
+        Context {
+            environment: Rc::new(environment.collect()),
+            directory: None,
+            entrance: PathBuf::new(),
+        }
+    }
+
+    #[test]
+    fn the_port_is_one_of_the_users_range() {
+        for (name, range, expected) in [
+            ("MPIEXEC_PORT_RANGE", "50000:50100", 50000..=50100),
+            ("MPICH_PORT_RANGE", "7:7", 7..=7),
+            ("MPICH_PORT_RANGE", "50000-50100", 0..=0),
+            ("PORT_RANGE", "7:7", 0..=0),
+        ] {
+            assert_eq!(ports(&context(&[(name, range)])), expected);
+        }
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let range = |high| context(&[("I_MPI_PORT_RANGE", &format!("{port}:{high}"))]);
+        assert!(Listener::open(&range(port)).is_err());
+        let listener = Listener::open(&range(port.saturating_add(50))).unwrap();
+        assert!((port + 1..=port + 50).contains(&listener.endpoint.port));
+    }
+
+    #[test]
+    fn a_host_is_reached_by_its_name_and_each_of_its_addresses() {
+        let all = addresses();
+        assert_eq!(all[0], host_name());
+        assert!(all.contains(&"127.0.0.1".to_owned()), "{all:?}");
+        let here = Listener::open(&context(&[])).unwrap();
+        assert_eq!(here.endpoint.hosts, ["127.0.0.1"]);
+        let everywhere = Listener::open(&context(&[("SLURM_JOB_ID", "1")])).unwrap();
+        assert_eq!(everywhere.endpoint.hosts, all);
     }
 
     const REJECTED: Poll<Option<u32>> = Poll::Ready(None);
@@ -236,7 +309,7 @@ mod tests {
 
     #[test]
     fn whoever_is_silent_is_hung_up_on() {
-        let mut listener = Listener::open().unwrap();
+        let mut listener = Listener::open(&context(&[])).unwrap();
         let address = (Ipv4Addr::LOCALHOST, listener.endpoint.port);
         let mut silent = TcpStream::connect(address).unwrap();
         assert!(listener.accept_bridge().is_none());

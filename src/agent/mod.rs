@@ -12,7 +12,8 @@
 //!    [`bridge`]. The bridge connects to the agent ([`listener`]), and passes requests and replies between the agent and
 //!    mpiexec. mpiexec starts the children.
 //! 4. In an interactive session each spawn is a job of its own, and the end of a job touches nothing else. In any other
-//!    application one job serves all, and MPI's own rule holds: when the job crashes, the application ends.
+//!    application one job serves all spawns from one [`context`], and MPI's own rule holds: when a job crashes, the
+//!    application ends.
 //! 5. Children that end before they connect to the application are [lost](lost_children); a [`placeholder`] connects
 //!    instead.
 //! 6. [`signals`]: the agent is in the application's process group. An interactive session keeps the terminal's signals
@@ -53,6 +54,7 @@ use crate::shared::stdio;
 mod application;
 pub mod bridge;
 mod connection;
+mod context;
 mod event_loop;
 mod job;
 mod job_state;

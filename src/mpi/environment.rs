@@ -62,13 +62,15 @@ pub fn is_connected(fd: i32) -> bool {
 
 /// The variables by which hydra finds hosts to launch on (src/pm/hydra/lib/tools/bootstrap/external and
 /// mpiexec/options.c in MPICH), Intel MPI's its own. With one of them, the bridge may be on another host.
-const HOSTS: [&str; 9] = [
+const HOSTS: [&str; 11] = [
     "HYDRA_HOST_FILE",
     "I_MPI_HYDRA_HOST_FILE",
+    "I_MPI_HYDRA_HOSTS_GROUP",
     "SLURM_JOB_ID",
     "SLURM_NODELIST",
     "PBS_NODEFILE",
     "LSB_MCPU_HOSTS",
+    "LSB_DJOB_HOSTFILE",
     "PE_HOSTFILE",
     "COBALT_NODEFILE",
     "LOADL_HOSTFILE",

@@ -10,10 +10,8 @@
 //!
 //! The application writes `begun`, `returned` and the environment (preload/call.rs), the agent `failed`.
 
-#[cfg(test)]
 use std::fs::File;
 use std::os::fd::RawFd;
-#[cfg(test)]
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -77,7 +75,7 @@ impl SpawnPage {
     pub fn fail(&self, call: u32) {
         self.failed.store(call, Ordering::SeqCst);
     }
-    #[cfg(test)] // until the agent reads it
+
     /// The record in this file, the page's, and which one it is: entries, each with a NUL at its end. `None`: there is none,
     /// or it was being written at this moment.
     pub fn environment(&self, file: &File) -> Option<(u32, Vec<u8>)> {
