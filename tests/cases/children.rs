@@ -105,3 +105,80 @@ fn each_spawn_of_a_session_goes_on_where_the_last_one_ended() {
         }
     });
 }
+
+/// tests/apps/context.py.
+fn context(mpi: Mpi, args: &[&str], library: bool, is_session: bool) -> Program {
+    let python = Program::new(mpi.bin("python")).arg(app("context.py"));
+    let python = python.args(args).under(mpi).library(library).deadline(200);
+    let interactive = if is_session { "1" } else { "0" };
+    python
+        .stdin(Stdin::Null)
+        .piped()
+        .env("SPAWNFIX_INTERACTIVE", interactive)
+}
+
+#[track_caller]
+fn environment_and_directory(mpi: Mpi) {
+    if !mpi.is_here() {
+        return;
+    }
+    for (args, is_session) in [(&[][..], false), (&[], true), (&["universe"], false)] {
+        let cured = context(mpi, args, true, is_session).run();
+        cured.check(
+            cured.fact("end").is_some() && cured.code() == Some(0),
+            "it ends",
+        );
+        for step in [
+            "first", "set", "changed", "again", "unset", "moved", "back", "big",
+        ] {
+            cured.check(
+                cured.fact(step) == Some("same"),
+                &format!("'{step}': the child has what the application has"),
+            );
+        }
+        cured.check(
+            cured.log.contains("the application's directory is gone: "),
+            "a directory that is gone is told of",
+        );
+        cured.check(cured.left.is_empty(), "nothing is left behind");
+    }
+    if mpi.disease != Disease::Hangs {
+        let bare = context(mpi, &[], false, false).run();
+        bare.check(
+            bare.fact("first") == Some("same") && bare.fact("set") != Some("same"),
+            "without the library the second child has what the first one had",
+        );
+    }
+}
+
+/// MPI's rule holds over both of an application's jobs.
+#[track_caller]
+fn a_crash(mpi: Mpi) {
+    if !mpi.is_here() {
+        return;
+    }
+    let report = context(mpi, &["crash"], true, false).run();
+    report.check(
+        report.fact("first") == Some("same") && report.fact("second") == Some("same"),
+        "two children, each in an environment of its own",
+    );
+    report.check(
+        report.fact("end").is_none() && report.code() != Some(0),
+        "the crash of one ends the application",
+    );
+    report.check(report.left.is_empty(), "and the other one");
+}
+
+tests! {
+    environment_and_directory:
+    of_the_call_under_mpich_4_1_3(MPICH_4_1_3);
+    of_the_call_under_mpich_5_0_2(MPICH_5_0_2);
+    of_the_call_under_intel_mpi(INTEL_MPI);
+}
+
+tests! {
+    a_crash:
+    in_one_of_two_environments_under_mpich_4_1_3(MPICH_4_1_3);
+    in_one_of_two_environments_under_mpich_5_0_2(MPICH_5_0_2);
+    in_one_of_two_environments_under_intel_mpi(INTEL_MPI);
+}

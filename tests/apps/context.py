@@ -1,0 +1,87 @@
+"""Spawns children from changed environments and directories, and compares what each one says it has: context.py [universe].
+context.py crash: two children from two environments, of which the second one crashes."""
+
+import os
+import signal
+import sys
+import time
+
+NAMES = ["CONTEXT", "OTHER", "BIG_0", "BIG_9"]
+
+
+def report(line):
+    with open(os.environ["APP_REPORT"], "a") as file:
+        file.write(line + "\n")
+
+
+def context():
+    try:
+        directory = os.getcwd()
+    except OSError:
+        directory = "gone"
+    return [os.environ.get(name) for name in NAMES] + [directory]
+
+
+if sys.argv[1:2] == ["child"]:
+    from mpi4py import MPI
+
+    parent = MPI.Comm.Get_parent()
+    parent.gather(context(), root=0)
+    if sys.argv[2:] == ["stay"]:
+        time.sleep(60)
+    if sys.argv[2:] == ["crash"]:
+        end = time.monotonic() + 1
+        while time.monotonic() < end:  # MPICH 4.1 sends its last message only inside MPI calls
+            MPI.COMM_WORLD.Iprobe()
+        os.kill(os.getpid(), signal.SIGSEGV)
+    parent.Disconnect()
+    sys.exit()
+
+from mpi4py import MPI
+
+ME = os.path.abspath(__file__)
+
+
+def spawn(name, way="leave"):
+    try:
+        team = MPI.COMM_SELF.Spawn(sys.executable, [ME, "child", way])
+    except MPI.Exception:
+        report(f"{name}=error")
+        return
+    (got,) = team.gather(None, root=MPI.ROOT)
+    report(f"{name}={'same' if got == context() else got}")
+    if way == "leave":
+        team.Disconnect()
+
+
+if sys.argv[1:] == ["crash"]:
+    spawn("first", "stay")
+    os.environ["CONTEXT"] = "1"
+    spawn("second", "crash")
+    time.sleep(20)
+    report("end=")
+    sys.exit()
+
+if sys.argv[1:] == ["universe"]:
+    MPI.COMM_WORLD.Get_attr(MPI.UNIVERSE_SIZE)
+    os.environ["OTHER"] = "after the universe"
+home = os.getcwd()
+spawn("first")
+os.environ["CONTEXT"] = "1"
+spawn("set")
+os.environ["CONTEXT"] = "two\nlines = \\ \xff"
+spawn("changed")
+spawn("again")
+del os.environ["CONTEXT"]
+spawn("unset")
+os.mkdir("elsewhere")
+os.chdir("elsewhere")
+spawn("moved")
+os.rmdir(os.getcwd())
+spawn("removed")
+os.chdir(home)
+spawn("back")
+for number in range(10):
+    os.environ[f"BIG_{number}"] = str(number) * 100_000
+spawn("big")
+report("end=")
