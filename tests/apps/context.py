@@ -27,12 +27,11 @@ if sys.argv[1:2] == ["child"]:
 
     parent = MPI.Comm.Get_parent()
     parent.gather(context(), root=0)
-    if sys.argv[2:] == ["stay"]:
-        time.sleep(60)
-    if sys.argv[2:] == ["crash"]:
-        end = time.monotonic() + 1
+    if sys.argv[2:] != ["leave"]:
+        end = time.monotonic() + (60 if sys.argv[2:] == ["stay"] else 1)
         while time.monotonic() < end:  # MPICH 4.1 sends its last message only inside MPI calls
             MPI.COMM_WORLD.Iprobe()
+            time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGSEGV)
     parent.Disconnect()
     sys.exit()
