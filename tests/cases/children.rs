@@ -178,7 +178,6 @@ tests! {
 
 tests! {
     a_crash:
-    in_one_of_two_environments_under_mpich_4_1_3(MPICH_4_1_3);
     in_one_of_two_environments_under_mpich_5_0_2(MPICH_5_0_2);
     in_one_of_two_environments_under_intel_mpi(INTEL_MPI);
 }
