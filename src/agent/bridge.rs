@@ -49,18 +49,14 @@ fn run() -> io::Result<()> {
     let endpoint = endpoint.and_then(|text| Endpoint::parse(&text));
     let endpoint =
         endpoint.ok_or_else(|| io::Error::other(format!("{} is not set", Endpoint::VARIABLE)))?;
-    let manager = process_manager();
-    let is_served = match &manager {
-        Some(manager) => is_served_by(manager)?,
-        None => false,
+    let manager = match process_manager() {
+        Some(manager) => is_served_by(&manager)?.then_some(&*Box::leak(Box::new(manager))),
+        None => None,
     };
-    let pid = if is_served { std::process::id() } else { 0 };
-    let mut agent = connect(&endpoint, pid)?;
-    if let Some(mut manager) = manager.filter(|_| is_served) {
+    let mut agent = connect(&endpoint, manager)?;
+    if let Some(mut manager) = manager {
         // The process manager hangs up when it has received `finalize`. This process stays until the agent hangs up, as
         // the job lasts as long as the application.
-        let (mut replies, mut to) = (manager.try_clone()?, agent.try_clone()?);
-        thread::Builder::new().spawn(move || io::copy(&mut replies, &mut to))?;
         let _ = io::copy(&mut agent, &mut manager);
     }
     Ok(())
@@ -87,13 +83,17 @@ fn is_served_by(mut manager: &File) -> io::Result<bool> {
     }
 }
 
-/// Connects to the address of the agent that answers first.
-fn connect(endpoint: &Endpoint, pid: u32) -> io::Result<TcpStream> {
+/// Connects to the address of the agent that answers, and passes the process manager's replies to it, in a thread: the
+/// agent counts on a bridge that has greeted it.
+fn connect(endpoint: &Endpoint, manager: Option<&'static File>) -> io::Result<&'static TcpStream> {
+    let pid = manager.map_or(0, |_| std::process::id());
     let (sender, connections) = mpsc::channel();
     for host in endpoint.hosts.clone() {
         let (sender, port, hello) = (sender.clone(), endpoint.port, endpoint.hello(pid));
         thread::Builder::new().spawn(move || {
-            let _ = greet(&host, port, &hello).map(|stream| sender.send(stream));
+            let stream: &TcpStream = Box::leak(Box::new(greet(&host, port, &hello)?));
+            let _ = sender.send(stream);
+            manager.map_or(Ok(0), |mut manager| io::copy(&mut manager, &mut &*stream))
         })?;
     }
     drop(sender);

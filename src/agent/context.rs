@@ -62,6 +62,11 @@ impl Contexts {
         self.page.as_ref().map(|(_, page)| *page)
     }
 
+    /// Whether the application is in a spawn, as far as its library has said so.
+    pub fn is_spawning(&self) -> bool {
+        (self.page.as_ref()).is_some_and(|(_, page)| page.is_in_call())
+    }
+
     /// Where the application is now, with its environment as it was at its last spawn.
     pub fn now(&mut self, application: &Application) -> Context {
         let page = self.page(application);

@@ -23,7 +23,7 @@ pub struct Jobs {
     pub(super) all: Vec<Job>,
     started: usize,
     pub(super) asked: Option<Asked>,
-    contexts: Contexts,
+    pub(super) contexts: Contexts,
     /// Names that the application published, for later jobs.
     published: Vec<Message>,
 }

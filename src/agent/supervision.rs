@@ -37,7 +37,9 @@ impl Jobs {
         let mut jobs = self.all.iter();
         self.asked.is_some()
             || jobs.any(|job| {
-                matches!(job.state, Starting | Detaching | Terminating) || job.status.is_some()
+                matches!(job.state, Starting | Detaching | Terminating)
+                    || job.status.is_some()
+                    || job.task.placeholder
             })
     }
 
@@ -79,6 +81,11 @@ impl Jobs {
         // The application is gone without MPI_Finalize, and its bridge with it.
         let left = [State::Detaching, State::Detached];
         if app.gone && !app.finalized && left.iter().any(|&state| job.is_for(state, GRACE)) {
+            job.terminate();
+        }
+        // MPICH 4 may send the last word to a placeholder at its next call only: until then that process spins.
+        if job.task.placeholder && job.is_for(State::Serving, GRACE) && !self.contexts.is_spawning()
+        {
             job.terminate();
         }
         let asked = (self.asked.as_ref()).is_some_and(|asked| asked.awaits(job.task.number));

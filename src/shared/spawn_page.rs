@@ -65,6 +65,11 @@ impl SpawnPage {
         }
     }
 
+    /// Whether the application is in a call.
+    pub fn is_in_call(&self) -> bool {
+        self.begun.load(Ordering::SeqCst) != self.returned.load(Ordering::SeqCst)
+    }
+
     /// The call that the application is in. `None`: it is in none, or in several.
     pub fn only_call(&self) -> Option<u32> {
         let begun = self.begun.load(Ordering::SeqCst);

@@ -294,13 +294,11 @@ fn every_bad_launcher(mpi: Mpi) {
     if !mpi.is_here() || !OPEN_MPI.is_here() {
         return;
     }
-    // A good mpiexec that is found after the first error comes too late: libmpi launches one once.
-    let path = good_path(mpi);
-    let args = ["times", "2", "then", &path];
     at_once(&pairs(&BAD, &[true, false]), |&(launcher, library)| {
         if library {
-            let report = attempts(mpi, launcher, &args).library(true).run();
-            check_failed(&report, launcher, 3);
+            let program = attempts(mpi, launcher, &["times", "2"]);
+            let report = program.library(true).run();
+            check_failed(&report, launcher, 2);
             check_told(&report, "ERROR", &[launcher.told, &[mpi.product]].concat());
         } else {
             // Without the library one attempt is enough.
@@ -315,6 +313,24 @@ tests! {
     every_bad_launcher_is_an_mpi_error_under_mpich_4_2_3(MPICH_4_2_3);
     every_bad_launcher_is_an_mpi_error_under_mpich_5_0_2(MPICH_5_0_2);
     every_bad_launcher_is_an_mpi_error_under_intel_mpi(INTEL_MPI);
+}
+
+/// Each spawn has the PATH of its call: after an error the application can name a better one.
+#[test]
+fn a_path_that_the_application_sets_after_an_error_serves() {
+    side_by_side(&HYDRAS, |mpi| {
+        let program = attempts(mpi, MISSING, &["times", "1", "then", &good_path(mpi)]);
+        let report = program.library(true).run();
+        let attempts = reports(&report, "attempt");
+        let outcomes: Vec<_> = attempts
+            .iter()
+            .map(|(_, text)| text.split(' ').next())
+            .collect();
+        report.check(
+            outcomes == [Some("failed"), Some("succeeded")],
+            "an error, then a child",
+        );
+    });
 }
 
 /// The bad launcher is first on PATH, and a good one is there: behind it on PATH, or only beside the program's own
