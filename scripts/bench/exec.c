@@ -1,7 +1,7 @@
-/* exec ROUNDS VARIABLES ARGUMENTS LIBRARY...: runs /bin/true ROUNDS times without a library and under each one, in turn,
-   with so many environment variables and arguments. For each library, in the order given, one line: the medians over
-   the rounds of what it added to the processor time and to the elapsed time, in microseconds. The first line, for no
-   library, has the times themselves.
+/* exec ROUNDS VARIABLES ARGUMENTS LIBRARY...: runs /bin/true ROUNDS times without a library and under each one, in another
+   order each round, with so many environment variables and arguments. For each library, in the order given, one line: the
+   medians over the rounds of what it added to the processor time and to the elapsed time, in microseconds. The first
+   line, for no library, has the times themselves.
 
    Processor time (user and system, of the process alone) is what counts on a machine that others use too. */
 #define _GNU_SOURCE
@@ -31,6 +31,16 @@ static double median(double *values, int count)
     return values[count / 2];
 }
 
+/* What ran before a case leaves caches behind, so that no case may always come after the same one. */
+static void shuffle(int *order, int count)
+{
+    for (int i = count - 1; i > 0; i--) {
+        int other = rand() % (i + 1), last = order[i];
+        order[i] = order[other];
+        order[other] = last;
+    }
+}
+
 static int run_true(char **words, char **environment, struct rusage *usage)
 {
     int status = -1;
@@ -53,11 +63,16 @@ int main(int argc, char **argv)
     for (int i = 0; i < variables; i++)
         if (asprintf(&environment[i + 1], "VARIABLE_%d=a value of the usual length", i) < 0)
             return 1;
+    int *order = calloc(cases, sizeof *order);
+    for (int i = 0; i < cases; i++)
+        order[i] = i;
     words[0] = "true";
     for (int i = 1; i <= arguments; i++)
         words[i] = "argument";
-    for (int round = 0; round < rounds; round++)
-        for (int i = 0; i < cases; i++) {
+    for (int round = 0; round < rounds; round++) {
+        shuffle(order, cases);
+        for (int turn = 0; turn < cases; turn++) {
+            int i = order[turn];
             environment[0] = "NO_PRELOAD=";
             if (i > 0 && asprintf(&environment[0], "LD_PRELOAD=%s", argv[3 + i]) < 0)
                 return 1;
@@ -74,6 +89,7 @@ int main(int argc, char **argv)
             if (i > 0)
                 free(environment[0]);
         }
+    }
     for (int i = cases - 1; i > 0; i--)
         for (int round = 0; round < rounds; round++) {
             wall[i * rounds + round] -= wall[round];
