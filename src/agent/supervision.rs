@@ -86,7 +86,7 @@ impl Jobs {
         // MPICH 4 may send the last word to a placeholder at its next call only: until then that process spins.
         if job.task.placeholder && job.is_for(State::Serving, GRACE) && !self.contexts.is_spawning()
         {
-            job.terminate();
+            job.give_up();
         }
         let asked = (self.asked.as_ref()).is_some_and(|asked| asked.awaits(job.task.number));
         if asked && job.is_for(State::Broken, GRACE) {
