@@ -32,13 +32,11 @@ impl ErrorPath {
         })
     }
 
-    /// Disconnects from the placeholder, which does the same, and raises MPI_ERR_SPAWN on the caller's communicator, as
-    /// libmpi would. The error handler may end the application, or throw.
+    /// Disconnects from the placeholder, which does the same.
     ///
     /// # Safety
-    /// `comm` must be the communicator's handle that the spawn was given, `intercomm` the place where it has put the
-    /// new one's.
-    pub unsafe fn error(&self, comm: usize, intercomm: usize) -> c_int {
+    /// `intercomm` must be the place where the spawn has put the new communicator's handle.
+    pub unsafe fn disconnect(&self, intercomm: usize) {
         type OfComm = unsafe extern "C-unwind" fn(usize) -> c_int;
         let place = std::ptr::with_exposed_provenance::<c_int>(intercomm);
         // SAFETY: these are the prototypes of the functions; by this function's contract. A handle is a pointer in the
@@ -50,11 +48,10 @@ impl ErrorPath {
             };
             self.barrier.cast::<OfComm>()(children);
             self.disconnect.cast::<OfComm>()(intercomm);
-            self.raise(comm)
         }
     }
 
-    /// Raises MPI_ERR_SPAWN on this communicator. The error handler may end the application, or throw.
+    /// Raises MPI_ERR_SPAWN on this communicator, as libmpi would. The error handler may end the application, or throw.
     ///
     /// # Safety
     /// It must be a communicator's handle.

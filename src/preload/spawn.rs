@@ -69,7 +69,12 @@ pub unsafe fn around(
     drop(uncancelled);
     match ended.unwrap_or_default() {
         // SAFETY: by this function's contract.
-        Some(error_path) => unsafe { error_path.error(comm, intercomm) },
+        Some((call, error_path)) => unsafe {
+            error_path.disconnect(intercomm);
+            // From here on the agent may end the placeholder. The error handler may not return.
+            drop(call);
+            error_path.raise(comm)
+        },
         None => code,
     }
 }
@@ -142,24 +147,26 @@ fn has_loopback() -> bool {
     !probe.is_err_and(|error| error.kind() == ErrorKind::NetworkUnreachable)
 }
 
-/// The real function has returned. Gives the way to an error if the children ended before they connected, which libmpi
-/// doesn't know.
-fn end(name: &str, guarded: Guarded, code: c_int, started: Instant) -> Option<ErrorPath> {
+/// The real function has returned. Gives the call and the way to an error if the children ended before they connected,
+/// which libmpi doesn't know.
+fn end(name: &str, guarded: Guarded, code: c_int, started: Instant) -> Option<(Call, ErrorPath)> {
     let milliseconds = started.elapsed().as_millis();
-    let has_failed = match guarded {
+    let failed = match guarded {
         Guarded::Launch { call, first, .. } => {
             if let Some(first) = first {
                 first.end(code);
             }
-            code == 0 && call.is_some_and(|call| call.has_failed())
+            call.filter(|call| code == 0 && call.has_failed())
         }
-        _ => false,
+        _ => None,
     };
     let success = if code == 0 { " (MPI_SUCCESS)" } else { "" };
-    let error = match has_failed {
-        true => "; its children ended before they connected, so the application gets MPI_ERR_SPAWN",
-        false => "",
+    let error = match failed {
+        Some(_) => {
+            "; its children ended before they connected, so the application gets MPI_ERR_SPAWN"
+        }
+        None => "",
     };
     log::info!("{name}: returned {code}{success} after {milliseconds} ms{error}");
-    has_failed.then(ErrorPath::find).flatten()
+    failed.and_then(|call| Some((call, ErrorPath::find()?)))
 }
