@@ -12,8 +12,8 @@ const WAYS: [&str; 3] = ["segv", "abort", "exit"];
 /// Within which everything of a session that was killed is gone.
 const SOON: Duration = Duration::from_secs(2);
 
-/// Whether the MPI notices that its single child has crashed so: 4.1's mpiexec does not mind an abort, nor an exit
-/// without MPI_Finalize.
+/// Whether the MPI is sure to notice that its single child has crashed so: 4.1's mpiexec seldom minds an abort, or an exit
+/// without MPI_Finalize ("assert (!closed) failed" of its proxy, with the library and without).
 fn notices(mpi: Mpi, how: &str) -> bool {
     how == "segv" || mpi.name != MPICH_4_1_3.name
 }
@@ -161,15 +161,15 @@ fn crash_in_one_line(kind: Kind, program: Program, how: &str) -> Report {
     prompt.finish()
 }
 
-/// It is killed where the MPI notices the crash, and comes to its end where not.
+/// It is killed where the MPI notices the crash, and mostly comes to its end where not.
 #[track_caller]
 fn check_killed_if(report: &Report, noticed: bool) {
+    let killed = report.signal() == Some(libc::SIGKILL) && report.count("lived") == 0;
     if noticed {
-        let killed = report.signal() == Some(libc::SIGKILL) && report.count("lived") == 0;
         report.check(killed, "it is killed, as the MPI notices the crash");
     } else {
         let lived = report.code() == Some(0) && report.count("lived") == 1;
-        report.check(lived, "it lives, as the MPI does not notice the crash");
+        report.check(lived || killed, "it lives, or is killed by its mpiexec");
     }
 }
 
