@@ -76,7 +76,7 @@ fn take(line: &mut Path, byte: u8, address: usize) -> bool {
 
 /// Where the file's path is in this line of /proc/PID/maps (proc(5)), if it is mapped at this address.
 #[cfg(target_os = "linux")]
-fn file_at(line: &[u8], address: usize) -> Option<std::ops::Range<usize>> {
+pub fn file_at(line: &[u8], address: usize) -> Option<std::ops::Range<usize>> {
     let number = |text: &[u8]| usize::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok();
     let dash = line.iter().position(|&byte| byte == b'-')?;
     let blank = line.iter().position(|&byte| byte == b' ')?;

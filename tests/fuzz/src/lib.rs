@@ -19,6 +19,12 @@ pub mod shared;
 
 #[path = "../../../src/preload/own_path.rs"]
 pub mod own_path;
+#[path = "../../../src/preload/stack_buffer.rs"]
+pub mod stack_buffer;
+/// Where these two look for each other.
+pub mod preload {
+    pub use crate::{own_path, stack_buffer};
+}
 #[path = "../../../src/wrapper/preload_env.rs"]
 pub mod preload_env;
 
