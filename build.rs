@@ -10,14 +10,14 @@ use std::process::{Command, Stdio};
 /// To look one up costs more than to use it, and most processes use three. So calls of these go through a procedure
 /// linkage table and are bound when they are first made, as gcc's default is. rustc binds all at load, which takes
 /// 20 us of the 360 us of an exec (an empty library takes 32). A function that is missing here is bound at load. To bind
-/// takes no lock if the library was not loaded with dlopen (glibc's _dl_fixup in elf/dl-runtime.c, _dl_lookup_symbol_x in
+/// takes no lock if the C library was not loaded with dlopen (glibc's _dl_fixup in elf/dl-runtime.c, _dl_lookup_symbol_x in
 /// elf/dl-lookup.c), so a forked child may do it.
 const BOUND_ON_CALL: &str = "
-    __errno_location __xpg_strerror_r _exit abort access bcmp clock_gettime close closedir dirfd
+    __errno_location __xpg_strerror_r _exit abort access bcmp bind clock_gettime close closedir connect dirfd
     dl_iterate_phdr dladdr dlclose dlopen dlsym dup2 execve fcntl free fstat fstat64 ftruncate getauxval
     getcwd getenv geteuid getpeername getpid getppid getrlimit ioctl isatty lstat lstat64 malloc memcpy memmove
     memset mmap open open64 opendir poll posix_memalign pthread_setcancelstate read readdir64 realloc setenv
-    sigaction signal stat stat64 strlen syscall unsetenv write
+    sigaction signal socket stat stat64 strlen syscall unsetenv write
 ";
 
 fn main() {

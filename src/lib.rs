@@ -12,8 +12,9 @@
 //!    ([`preload::real_fn`], [`mpi`]), whether a process manager started the application ([`preload::host_process`]),
 //!    what its stdin is ([`shared::stdio`]).
 //! 3. [`preload::decision`] makes a decision of the facts and of the settings ([`shared::settings`]), which is logged
-//!    ([`shared::logging`]). With the usual guard, `launch`, nothing is changed in the application: the hook calls the
-//!    real function.
+//!    ([`shared::logging`]). With the usual guard, `launch`, the application keeps its stdin and terminal: the hook
+//!    calls the real function. Before that it writes down the environment, which the children get ([`preload::call`]),
+//!    and replaces words of the children that PMI would change ([`preload::child_arguments`]).
 //! 4. libmpi forks. The child calls `execvp("mpiexec", {"mpiexec", "-pmi_args", PORT, …})`, which reaches
 //!    [`preload::exec_hooks`]. [`mpi::launch`] recognises it by the file's name and the arguments.
 //! 5. [`preload::after_fork`] executes the agent in the launcher's place: the command `spawnfix`, which it finds from the
@@ -28,7 +29,7 @@
 //! the call lasts.
 //!
 //! Step 5 runs in a forked child of an application that may have threads: nothing there allocates, takes a lock or asks
-//! the dynamic linker for a symbol. A function that runs there says so in its first line.
+//! the dynamic linker for a symbol by dlsym. A function that runs there says so in its first line.
 
 mod interactive;
 pub mod mpi;

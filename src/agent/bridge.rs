@@ -11,12 +11,12 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use super::listener::{Endpoint, KEY_LENGTH};
+use super::listener::{Endpoint, KEY_LENGTH, addresses};
 use crate::output::eprint_prefixed;
 use crate::pmi::message::Message;
 
-/// How long it may take until the agent's host accepts a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may take until the agent's host accepts a connection, and until the agent answers.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs until the agent hangs up. A bridge that ends before it said `finalize` is, for the process manager, a process
 /// that crashed: the process manager ends the job.
@@ -47,8 +47,19 @@ pub fn main() -> ExitCode {
 fn run() -> io::Result<()> {
     let endpoint = env::var(Endpoint::VARIABLE).ok();
     let endpoint = endpoint.and_then(|text| Endpoint::parse(&text));
-    let endpoint =
+    let mut endpoint =
         endpoint.ok_or_else(|| io::Error::other(format!("{} is not set", Endpoint::VARIABLE)))?;
+    // On another host, an address that both hosts have (the loopback, a container's bridge) leads to that host itself, where
+    // somebody else may listen for the key.
+    let own = addresses();
+    if endpoint
+        .hosts
+        .iter()
+        .skip(1)
+        .any(|host| !own.contains(host))
+    {
+        endpoint.hosts.retain(|host| !own.contains(host));
+    }
     let manager = match process_manager() {
         Some(manager) => is_served_by(&manager)?.then_some(&*Box::leak(Box::new(manager))),
         None => None,
@@ -106,13 +117,14 @@ fn connect(endpoint: &Endpoint, manager: Option<&'static File>) -> io::Result<&'
 fn greet(host: &str, port: u16, hello: &str) -> io::Result<TcpStream> {
     let address = (host, port).to_socket_addrs()?.find(|to| to.is_ipv4());
     let address = address.ok_or(io::ErrorKind::NotFound)?;
-    let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     let _ = stream.set_nodelay(true);
+    stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(hello.as_bytes())?;
     let mut answer = [0; KEY_LENGTH];
     stream.read_exact(&mut answer)?;
     match hello.as_bytes().starts_with(&answer) {
-        true => Ok(stream),
+        true => stream.set_read_timeout(None).map(|()| stream),
         false => Err(io::ErrorKind::InvalidData.into()),
     }
 }

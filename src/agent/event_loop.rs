@@ -90,6 +90,7 @@ impl Agent {
             .collect();
         let ticks = self.jobs.need_ticks()
             || self.finalizing.is_some()
+            || self.app.gone && !self.app.finalized
             || (end.is_none() || self.hung_up.is_some()) && !self.app.gone;
         // An error does no harm: all that follows looks for itself.
         let _ = poll(&mut fds, ticks.then_some(&TICK));

@@ -15,7 +15,7 @@ use super::context::Context;
 use super::job_state::{Event, State};
 use super::launcher::{Attempts, Launched};
 use super::listener::{Endpoint, Listener};
-use super::places::Place;
+use super::places::Chosen;
 use super::processes::{Processes, is_child};
 use crate::mpi::mpiexec::LaunchError;
 use crate::pmi::message::Message;
@@ -40,7 +40,7 @@ pub struct Task {
     /// Whether the job serves this one spawn and nothing else.
     pub dedicated: bool,
     /// The places that its children take, if the agent chooses them.
-    pub places: Vec<Place>,
+    pub places: Chosen,
     /// Whether its child is a placeholder for lost children of another job.
     pub placeholder: bool,
     /// What to send as soon as the bridge is connected.

@@ -60,7 +60,7 @@ pub enum Event {
     BridgeLost,
     /// The job is to end.
     Terminate,
-    /// The launcher has ended, and nothing of it goes on in the background.
+    /// The launcher has ended.
     LauncherEnded {
         /// Whether its exit status was 0.
         success: bool,

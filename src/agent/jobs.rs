@@ -5,12 +5,12 @@ use std::os::fd::BorrowedFd;
 use rustix::process::Signal;
 
 use super::application::App;
-use super::context::Contexts;
+use super::context::{Context, Contexts};
 use super::job::{Job, ReplyTo, Task};
 use super::job_state::State;
 use super::launcher::{Attempts, Launchers};
 use super::lost_children::Connecting;
-use super::places::Place;
+use super::places::{Chosen, Places};
 use super::waiting::Asked;
 use crate::mpi::mpiexec::LaunchError;
 use crate::pmi::message::{Message, Request};
@@ -65,13 +65,12 @@ impl Jobs {
         let published = self.published.iter().cloned();
         let mut requests: Vec<_> = published.map(|name| (name, ReplyTo::Nobody)).collect();
         requests.push((message.clone(), ReplyTo::Application));
-        let places = self.launchers.places.as_ref().filter(|_| dedicated);
-        let places = places.map(|places| places.of_spawn(&message, self.taken_places()));
+        let places = self.places(dedicated, &message, &context);
         let task = Task {
             number: self.next_number(),
             purpose: purpose(&message),
             dedicated,
-            places: places.unwrap_or_default(),
+            places,
             placeholder: false,
             requests,
             attempts: Attempts::find(&app.process, &context),
@@ -88,7 +87,7 @@ impl Jobs {
             number: self.next_number(),
             purpose: "a placeholder for lost children".to_owned(),
             dedicated: true,
-            places: Vec::new(),
+            places: Chosen::default(),
             placeholder: true,
             requests: vec![(request, ReplyTo::Nobody)],
             attempts: Attempts::find(&app.process, &context),
@@ -97,9 +96,21 @@ impl Jobs {
         self.start(task, app);
     }
 
-    /// The places of the children that there are.
-    fn taken_places(&self) -> impl Iterator<Item = Place> {
-        (self.all.iter()).flat_map(|job| job.task.places.iter().copied())
+    /// The places for the children of a session's spawn.
+    fn places(&self, dedicated: bool, spawn: &Message, context: &Context) -> Chosen {
+        let is_chosen = dedicated && !self.launchers.is_of_intel();
+        let Some(places) = is_chosen.then(|| Places::of(context)).flatten() else {
+            return Chosen::default();
+        };
+        let all = procs::all();
+        let takes = |job: &&Job| {
+            job.task.context.environment == context.environment && !job.has_no_children(&all)
+        };
+        let taken = self.all.iter().filter(takes);
+        places.of_spawn(
+            spawn,
+            taken.flat_map(|job| job.task.places.places.iter().copied()),
+        )
     }
 
     fn next_number(&mut self) -> usize {
@@ -111,7 +122,8 @@ impl Jobs {
     fn start(&mut self, mut task: Task, app: &mut App) {
         let name = task.to_string();
         let (attempts, context) = (&mut task.attempts, &task.context);
-        match (self.launchers).start_next(attempts, &name, context, &task.places) {
+        let hosts = task.places.hosts.as_deref();
+        match (self.launchers).start_next(attempts, &name, context, hosts) {
             Some(launched) => self.all.push(Job::new(task, launched)),
             None => self.fail_request(task.number, "no_launcher", app),
         }
@@ -166,6 +178,7 @@ impl Jobs {
         let Some(mut asked) = self.asked.take_if(|asked| asked.awaits(number)) else {
             return;
         };
+        let spawns = Request::of(&asked.message) == Request::Spawn;
         match Request::of(&asked.message) {
             _ if reply.is_failure() => {}
             Request::Publish => self.published.push(asked.message),
@@ -178,7 +191,9 @@ impl Jobs {
             _ => {}
         }
         app.connection.send(reply);
-        self.detach_idle(number);
+        if spawns {
+            self.detach_idle(number);
+        }
     }
 
     /// Detaches the other jobs whose children have all ended, at each spawn: there may be a thousand. A job on other hosts

@@ -10,7 +10,6 @@ use rustix::process::Pid;
 use super::application::Application;
 use super::context::Context;
 use super::listener::{Endpoint, Listener};
-use super::places::{Place, Places};
 use crate::exec::Changes;
 use crate::mpi::mpiexec::{self, Candidate, LaunchError, no_launcher};
 use crate::shared::logging::escape;
@@ -20,10 +19,8 @@ use crate::shared::paths;
 pub struct Launchers {
     /// The name and version of the application's MPI, if the library knows them.
     pub mpi: Option<String>,
-    /// How a launcher's environment differs from the application's.
+    /// How a launcher's environment differs from this process's.
     pub environment: Changes,
-    /// The places for an interactive session's children, if its environment names several hosts.
-    pub places: Option<Places>,
     /// The failure that was logged last.
     pub reported: String,
 }
@@ -69,16 +66,22 @@ impl Attempts {
 }
 
 impl Launchers {
-    /// Starts the next launcher that can be executed, in this context, for children in these places. `None`: none is left,
-    /// and the log says so. `job` is the job's name in the log.
+    /// Whether the application's MPI is Intel's.
+    pub fn is_of_intel(&self) -> bool {
+        self.mpi
+            .as_ref()
+            .is_some_and(|mpi| mpi.starts_with("Intel"))
+    }
+
+    /// Starts the next launcher that can be executed, in this context and for these hosts. `None`: none is left, and the log
+    /// says so. `job` is the job's name in the log.
     pub fn start_next(
         &mut self,
         attempts: &mut Attempts,
         job: &str,
         context: &Context,
-        places: &[Place],
+        hosts: Option<&str>,
     ) -> Option<Launched> {
-        let hosts = (self.places.as_ref()).and_then(|all| all.in_order(places));
         let directory = context.directory.as_ref().map(|path| path.as_os_str());
         if let Some(path) =
             directory.filter(|path| paths::without_deleted(path.as_bytes()) != path.as_bytes())
@@ -89,7 +92,7 @@ impl Launchers {
             );
         }
         while let Some(Candidate { file, why }) = attempts.untried.next() {
-            match start(&file, hosts.as_deref(), context, &self.environment) {
+            match start(&file, hosts, context, &self.environment) {
                 Ok((pid, listener)) => {
                     log::info!("{job}: started {}, {why}, as process {pid}", escape(&file));
                     return Some(Launched {

@@ -89,7 +89,7 @@ pub fn host_name() -> String {
 }
 
 /// By which names and IPv4 addresses this host may be reached: in the table, an address is above each `/32 host LOCAL`.
-fn addresses() -> Vec<String> {
+pub fn addresses() -> Vec<String> {
     let table = std::fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
     let lines = table.lines().zip(table.lines().skip(1));
     let local = lines.filter(|(_, next)| next.trim() == "/32 host LOCAL");

@@ -36,7 +36,6 @@ use rustix::process::Pid;
 use self::application::Application;
 use self::event_loop::Agent;
 use self::launcher::Launchers;
-use self::places::Places;
 use crate::exec::{Changes, execve};
 use crate::interactive;
 use crate::mpi::launch::Launch;
@@ -116,17 +115,9 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     }
     match launch {
         Launch::Mpiexec { port } => {
-            let is_intel = called
-                .mpi
-                .as_ref()
-                .is_some_and(|mpi| mpi.starts_with("Intel"));
-            let places = application.interactive && !is_intel;
             let launchers = Launchers {
                 mpi: called.mpi,
                 environment,
-                places: places
-                    .then(|| Places::of(|name| std::env::var(name).ok()))
-                    .flatten(),
                 reported: String::new(),
             };
             match Agent::new(application, port, launchers) {

@@ -5,12 +5,22 @@
 //! src/pm/hydra/lib/utils/rankmap.c of MPICH). So the agent counts what its jobs have taken, and gives the next mpiexec
 //! the hosts in the order in which it has to fill them. Intel MPI's `-hosts` knows no number of processes: it is left out.
 
+use std::num::NonZeroU16;
 use std::process::{Command, Stdio};
 
+use super::context::Context;
 use crate::pmi::message::Message;
 
 /// A process's place on a host: its number among the places of all hosts.
-pub type Place = usize;
+type Place = usize;
+
+/// The places that a spawn's children take.
+#[derive(Default)]
+pub struct Chosen {
+    pub places: Vec<Place>,
+    /// The value of hydra's `-hosts` for them. `None`: hydra takes the same by itself.
+    pub hosts: Option<String>,
+}
 
 /// The places that there are.
 pub struct Places {
@@ -19,9 +29,11 @@ pub struct Places {
 }
 
 impl Places {
-    /// Those of this environment's hosts, if hydra knows more than one, and a host list can name them all.
-    pub fn of(variable: impl Fn(&str) -> Option<String>) -> Option<Places> {
-        let file = |name| std::fs::read_to_string(variable(name)?).ok();
+    /// Those of the hosts that hydra finds in this context, if it finds more than one, and a host list can name them all.
+    pub fn of(context: &Context) -> Option<Places> {
+        let variable = |name: &str| Some(context.variable(name)?.to_str()?.to_owned());
+        let file =
+            |name| std::fs::read_to_string(context.entrance.join(context.variable(name)?)).ok();
         let hosts = match file("HYDRA_HOST_FILE") {
             Some(text) => listed(&text)?,
             None => match variable("SLURM_JOB_NODELIST").or_else(|| variable("SLURM_NODELIST")) {
@@ -34,8 +46,8 @@ impl Places {
         several.then_some(Places { hosts })
     }
 
-    /// Places for this spawn's children. None if the application itself says where they go.
-    pub fn of_spawn(&self, spawn: &Message, taken: impl Iterator<Item = Place>) -> Vec<Place> {
+    /// Places for this spawn's children, where others are taken. None if the application itself says where they go.
+    pub fn of_spawn(&self, spawn: &Message, taken: impl Iterator<Item = Place>) -> Chosen {
         let mut lines = spawn.bytes().split(|&byte| byte == b'\n');
         let key = |line: &'_ [u8]| {
             line.starts_with(b"info_key_")
@@ -44,22 +56,27 @@ impl Places {
                     .nth(1)
                     .is_some_and(|key| key.starts_with(b"host"))
         };
-        match lines.any(key) {
-            true => Vec::new(),
-            false => self.choose(spawn.total_processes(), taken),
+        if lines.any(key) {
+            return Chosen::default();
         }
+        let places = self.choose(spawn.total_processes(), taken);
+        let hosts = self.in_order(&places);
+        Chosen { places, hosts }
     }
 
     /// Places for this many children: each time the first of those that have the fewest processes.
     fn choose(&self, count: usize, taken: impl Iterator<Item = Place>) -> Vec<Place> {
         let mut processes = vec![0; self.hosts.len()];
         processes[0] = 1;
-        taken.for_each(|place| processes[place] += 1);
+        for place in taken {
+            // The list may have been a longer one.
+            if let Some(count) = processes.get_mut(place) {
+                *count += 1;
+            }
+        }
         let choose_one = |_| {
-            let (place, fewest) = processes
-                .iter_mut()
-                .enumerate()
-                .min_by_key(|(_, count)| **count)?;
+            let all = processes.iter_mut().enumerate();
+            let (place, fewest) = all.min_by_key(|(_, count)| **count)?;
             *fewest += 1;
             Some(place)
         };
@@ -68,7 +85,7 @@ impl Places {
 
     /// The value of hydra's `-hosts` that puts the bridge into the first place, and then children into these. `None`: hydra
     /// would do the same by itself.
-    pub fn in_order(&self, chosen: &[Place]) -> Option<String> {
+    fn in_order(&self, chosen: &[Place]) -> Option<String> {
         if chosen.iter().copied().eq(1..=chosen.len()) {
             return None;
         }
@@ -101,7 +118,10 @@ fn listed(text: &str) -> Option<Vec<String>> {
     let mut hosts = Vec::new();
     for line in lines.filter(|line| !line.is_empty()) {
         let (host, count) = line.split_once(':').unwrap_or((line, "1"));
-        hosts.extend(std::iter::repeat_n(host.to_owned(), count.parse().ok()?));
+        hosts.extend(std::iter::repeat_n(
+            host.to_owned(),
+            count.parse::<NonZeroU16>().ok()?.get().into(),
+        ));
     }
     let is_plain = !hosts.iter().any(|host| host.contains(char::is_whitespace));
     is_plain.then_some(hosts)
@@ -119,7 +139,8 @@ fn allocated(nodes: &str, tasks: &str) -> Option<Vec<String>> {
     for group in tasks.split(',') {
         let (count, nodes) = group.split_once("(x").unwrap_or((group, "1)"));
         let nodes = nodes.strip_suffix(')')?.parse().ok()?;
-        counts.extend(std::iter::repeat_n(count.parse::<usize>().ok()?, nodes));
+        let count: NonZeroU16 = count.parse().ok()?;
+        counts.extend(std::iter::repeat_n(usize::from(count.get()), nodes));
     }
     let pairs = names.lines().zip(counts);
     let hosts = pairs.flat_map(|(host, count)| std::iter::repeat_n(host.to_owned(), count));
@@ -128,7 +149,20 @@ fn allocated(nodes: &str, tasks: &str) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::*;
+
+    fn context(variables: &[(&str, &str)]) -> Context {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        Context {
+            environment: Rc::new(variables.collect()),
+            directory: None,
+            entrance: "/".into(),
+        }
+    }
 
     fn places(text: &str) -> Places {
         Places {
@@ -162,7 +196,9 @@ mod tests {
         let places = places("a\nb\nc");
         let spawn = |info: &str| {
             let text = format!("mcmd=spawn\nnprocs=2\nexecname=x\n{info}endcmd");
-            places.of_spawn(&Message::line(text), std::iter::empty())
+            places
+                .of_spawn(&Message::line(text), std::iter::empty())
+                .places
         };
         assert_eq!(spawn(""), [1, 2]);
         assert_eq!(spawn("info_key_0=wdir\ninfo_val_0=/\n"), [1, 2]);
@@ -173,14 +209,15 @@ mod tests {
     fn a_host_file_with_more_than_hosts_is_left_to_hydra() {
         assert!(listed("a:2 binding=core\nb").is_none());
         assert!(listed("a:x\nb").is_none());
+        assert!(listed("a:0\nb").is_none());
         let of = |text: &str| {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(&file, text).unwrap();
             let path = file.path().to_str().unwrap().to_owned();
-            Places::of(|name| (name == "HYDRA_HOST_FILE").then(|| path.clone()))
+            Places::of(&context(&[("HYDRA_HOST_FILE", &path)]))
         };
         assert!(of("a:4\n").is_none(), "one host");
         assert_eq!(of("a:1\nb\n").unwrap().hosts, ["a", "b"]);
-        assert!(Places::of(|_| None).is_none());
+        assert!(Places::of(&context(&[])).is_none());
     }
 }

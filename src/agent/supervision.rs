@@ -95,7 +95,10 @@ impl Jobs {
             job.terminate();
         }
         let Some(status) = job.status else {
-            if job.is_for(State::Starting, START_TIME) && job.processes.has_started_nothing() {
+            // For a while: to look costs more the more processes there are, and it may wait for a step of Slurm's.
+            let is_late = job.is_for(State::Starting, START_TIME)
+                && !job.is_for(State::Starting, 2 * START_TIME);
+            if is_late && job.processes.has_started_nothing() {
                 self.launcher_failed(at, LaunchError::StartedNothing, app);
             }
             return;

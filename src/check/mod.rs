@@ -217,12 +217,11 @@ fn what_helps(asked: &Cli, trial: &Trial, mpi: &Mpi, began: Instant, report: &mu
     let mut tried = Vec::new();
     let mut advice = mpi.cannot_spawn.unwrap_or(NOTHING_HELPS).to_owned();
     for (text, trial) in trial.remedies(mpi.family) {
-        let left = ALL.saturating_sub(began.elapsed());
-        if left.is_zero() || run::interrupted().is_some() {
+        if began.elapsed() + OTHERS > ALL || run::interrupted().is_some() {
             break;
         }
         show_progress(&format!("spawnfix: trying {text} …"));
-        if trial.run(left.min(OTHERS)).result.is_ok() {
+        if trial.run(OTHERS).result.is_ok() {
             let words: Vec<_> = asked.words.iter().map(shell_word).collect();
             advice = format!("type: {text} spawnfix {}", words.join(" "));
             tried.push(format!("{text}: works"));

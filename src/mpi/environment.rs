@@ -82,7 +82,7 @@ pub fn hosts(is_set: impl Fn(&str) -> bool) -> Option<&'static str> {
 }
 
 /// Whether this machine has no network but the loopback: no route, as the table of IPv4 routes leaves the loopback's own out
-/// (proc(5)).
+/// (proc(5)). With IPv6 alone this holds, too: what is meant is children on this host, which connect over the loopback then.
 pub fn only_loopback() -> bool {
     std::fs::read_to_string("/proc/net/route").is_ok_and(|routes| has_no_route(&routes))
 }

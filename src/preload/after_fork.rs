@@ -2,7 +2,7 @@
 //! stdin and terminal.
 //!
 //! All of this runs between fork and exec, in the child of an application that may have threads: nothing allocates,
-//! takes a lock or asks the dynamic linker for a symbol.
+//! takes a lock or calls dlsym. What is bound on its first call takes no lock (build.rs).
 
 use std::ffi::{CStr, CString};
 use std::fmt::{self, Write as _};

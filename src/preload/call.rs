@@ -4,8 +4,6 @@
 //! that are gone, has a placeholder connect in their place, so that libmpi returns, and marks the call as failed: then
 //! [`failed_spawn`](crate::preload::failed_spawn).
 
-use std::ffi::CStr;
-use std::hash::{DefaultHasher, Hash, Hasher};
 #[cfg(target_os = "linux")]
 use std::os::fd::RawFd;
 use std::sync::atomic::{Ordering, fence};
@@ -25,16 +23,10 @@ pub struct Call {
 }
 
 impl Call {
-    /// A call over this communicator begins. `None`: the agent can't see it, or the library could not help.
-    ///
-    /// # Safety
-    /// It must be a communicator's handle.
-    pub unsafe fn begin(comm: usize) -> Option<Call> {
+    /// A call begins, of a process that is alone in its communicator. `None`: there is no page by which the agent could see
+    /// it.
+    pub fn begin() -> Option<Call> {
         static PAGE: OnceLock<Option<&SpawnPage>> = OnceLock::new();
-        // SAFETY: by this function's contract.
-        if unsafe { !is_alone(comm) } {
-            return None;
-        }
         let page = (*PAGE.get_or_init(create_page))?;
         record_environment(page);
         let number = page.begun.fetch_add(1, Ordering::SeqCst) + 1;
@@ -43,7 +35,7 @@ impl Call {
 
     /// Whether its children ended before they connected, which libmpi doesn't know.
     pub fn has_failed(&self) -> bool {
-        self.page.failed.load(Ordering::SeqCst) == self.number
+        self.page.failed.load(Ordering::SeqCst) >= self.number
     }
 }
 
@@ -55,21 +47,17 @@ impl Drop for Call {
 
 /// Writes the application's environment down, if it is not the one of the last call.
 fn record_environment(page: &SpawnPage) {
-    static LAST: Mutex<Option<u64>> = Mutex::new(None);
+    static LAST: Mutex<Option<Vec<u8>>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: an application that changes its environment in another thread during a call of MPI has that race without us:
     // libmpi reads the environment in a spawn, too.
     let variables = unsafe { c_strings(host_process::environ()) };
-    let mut hasher = DefaultHasher::new();
-    variables
-        .clone()
-        .for_each(|variable| variable.hash(&mut hasher));
-    let hash = Some(hasher.finish());
-    if *last != hash {
-        let record = variables.flat_map(CStr::to_bytes_with_nul).copied();
+    let mut record = Vec::new();
+    variables.for_each(|variable| record.extend_from_slice(variable.to_bytes_with_nul()));
+    if last.as_ref() != Some(&record) {
         // SAFETY: `create_page` has mapped it; the lock is held.
-        unsafe { write_environment(page, &record.collect::<Vec<u8>>()) };
-        *last = hash;
+        unsafe { write_environment(page, &record) };
+        *last = Some(record);
     }
 }
 
@@ -132,7 +120,7 @@ fn create_page() -> Option<&'static SpawnPage> {
 ///
 /// # Safety
 /// It must be a communicator's handle.
-unsafe fn is_alone(comm: usize) -> bool {
+pub unsafe fn is_alone(comm: usize) -> bool {
     type Size = unsafe extern "C-unwind" fn(usize, *mut c_int) -> c_int;
     let mut count = 0;
     // SAFETY: this is the prototype of PMPI_Comm_size; by this function's contract.

@@ -4,6 +4,7 @@
 use std::ffi::{CStr, CString, OsStr};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -138,6 +139,12 @@ pub fn disposition(signal: c_int) -> Option<libc::sigaction> {
         (libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr()) == 0)
             .then(|| now.assume_init())
     }
+}
+
+/// Runs what is the library's own in a call of the application's: a panic ends here, and a cancellation of the thread waits.
+pub fn contained<T>(run: impl FnOnce() -> T) -> Option<T> {
+    let _uncancelled = Uncancelled::new();
+    catch_unwind(AssertUnwindSafe(run)).ok()
 }
 
 /// While it lives, a cancellation of this thread (pthread_cancel(3)) waits: it would unwind into a catch_unwind of

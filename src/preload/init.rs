@@ -1,29 +1,27 @@
 //! MPI_Init in a singleton: it gets the remedies, and does not keep the application's signals.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use libc::c_int;
 
 use crate::mpi::remedies::Target;
 use crate::preload::after_fork;
 use crate::preload::env_changes;
-use crate::preload::host_process::disposition;
+use crate::preload::host_process::{contained, disposition};
 use crate::preload::real_fn::RealFn;
 
 /// Calls the real function, `call`. No panic leaves this: a defect here costs the remedies.
 pub fn around(name: &str, real: &RealFn, call: impl FnOnce() -> c_int) -> c_int {
-    let begun = catch_unwind(AssertUnwindSafe(|| {
+    let begun = contained(|| {
         let mpi = real.mpi();
         after_fork::note_mpi(&mpi);
         let changes = env_changes::begin(name, Target::Init, &mpi, &real.file());
         changes.map(|changes| (changes, dispositions()))
-    }));
+    });
     let code = call();
-    if let Ok(Some((changes, dispositions))) = begun {
-        let _ = catch_unwind(AssertUnwindSafe(|| {
+    if let Some((changes, dispositions)) = begun.flatten() {
+        contained(|| {
             drop(changes);
             restore(dispositions, name);
-        }));
+        });
     }
     code
 }

@@ -1,6 +1,5 @@
 //! The exported MPI functions: each finds the real one, and calls it through [`spawn`] or [`init`].
 
-use std::panic::catch_unwind;
 #[cfg(target_vendor = "apple")]
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -9,6 +8,7 @@ use libc::c_int;
 use libc::c_void;
 
 use crate::preload::child_arguments::Arguments as Children;
+use crate::preload::host_process::contained;
 use crate::preload::init;
 use crate::preload::real_fn::RealFn;
 use crate::preload::spawn;
@@ -61,8 +61,8 @@ macro_rules! mpi_hook {
         #[allow(non_snake_case)]
         pub unsafe extern "C-unwind" fn $name($($argument: $type),+) -> c_int {
             type Function = unsafe extern "C-unwind" fn($($type),+) -> c_int;
-            let Some($real) = catch_unwind(|| real!($name)).unwrap_or(None) else {
-                log::error!("{} was called, but no MPI library is loaded", stringify!($name));
+            let Some($real) = contained(|| real!($name)).flatten() else {
+                contained(|| log::error!("{} was called, but no MPI library is loaded", stringify!($name)));
                 return NO_MPI;
             };
             // SAFETY: this is the real function's prototype: a Word has the size and the registers of a handle or a

@@ -2,21 +2,20 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use libc::c_int;
 
 use crate::mpi::remedies::Target;
 use crate::preload::after_fork;
-use crate::preload::call::Call;
+use crate::preload::call::{Call, is_alone};
 use crate::preload::call_guard::{self, CallGuard};
 use crate::preload::child_arguments::{Arguments, Replaced, replace};
 use crate::preload::decision::{self, Facts, Guard};
 use crate::preload::env_changes::{self, EnvChanges};
 use crate::preload::failed_spawn::ErrorPath;
 use crate::preload::first_spawn::FirstSpawn;
-use crate::preload::host_process::{self, Uncancelled};
+use crate::preload::host_process::{self, contained};
 use crate::preload::real_fn::RealFn;
 use crate::shared::stdio::Stdin;
 
@@ -50,12 +49,9 @@ pub unsafe fn around(
     mut children: Arguments,
     call: impl FnOnce(Arguments) -> c_int,
 ) -> c_int {
-    let uncancelled = Uncancelled::new();
     // SAFETY: by this function's contract.
-    let begin = AssertUnwindSafe(|| unsafe { begin(name, real, comm, &mut children) });
-    let begun = catch_unwind(begin).unwrap_or(Ok(Guarded::Not));
-    drop(uncancelled);
-    let guarded = match begun {
+    let begun = contained(|| unsafe { begin(name, real, comm, &mut children) });
+    let guarded = match begun.unwrap_or(Ok(Guarded::Not)) {
         Ok(guarded) => guarded,
         // SAFETY: by this function's contract.
         Err(error_path) => return unsafe { error_path.raise(comm) },
@@ -64,10 +60,7 @@ pub unsafe fn around(
     let started = Instant::now();
     let code = call(children);
 
-    let uncancelled = Uncancelled::new();
-    let ended = catch_unwind(AssertUnwindSafe(|| end(name, guarded, code, started)));
-    drop(uncancelled);
-    match ended.unwrap_or_default() {
+    match contained(|| end(name, guarded, code, started)).flatten() {
         // SAFETY: by this function's contract.
         Some((call, error_path)) => unsafe {
             error_path.disconnect(intercomm);
@@ -110,15 +103,16 @@ unsafe fn begin(
         Guard::Launch => {
             let is_kin = mpi.family.is_mpich_kin();
             // SAFETY: by this function's contract.
-            let call = is_kin.then(|| unsafe { Call::begin(comm) }).flatten();
+            let is_alone = is_kin && unsafe { is_alone(comm) };
+            let call = is_alone.then(Call::begin).flatten();
             let changes = env_changes::begin(name, Target::Spawn, mpi, &real.file());
             let first = FirstSpawn::begin(mpi);
             // Only at the root of a communicator of one are these words the caller's for sure.
-            let replaced = match call {
-                Some(_) if !has_loopback() => Err(LOOPBACK_IS_DOWN.to_owned()),
+            let replaced = match is_alone {
+                true if !has_loopback() => Err(LOOPBACK_IS_DOWN.to_owned()),
                 // SAFETY: by this function's contract.
-                Some(_) => unsafe { replace(*children) },
-                None => Ok(None),
+                true => unsafe { replace(*children) },
+                false => Ok(None),
             };
             let replaced = replaced.or_else(|refusal| {
                 log::error!("{name}: {refusal}");

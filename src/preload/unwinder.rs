@@ -1,4 +1,4 @@
-//! The unwinder: the process's own, found when it is first needed.
+//! The unwinder and the thread's storage: the process's own functions, found when they are first needed.
 //!
 //! std is linked with libgcc_s.so.1. To load that costs a process twice as much as all the rest of this library. So
 //! std's calls of it end here, and go on to the unwinder that the process has loaded. Where there is none,
@@ -24,7 +24,7 @@ macro_rules! pass_on {
                     Err(_) => panic!(),
                 }
             };
-            // SAFETY: the address is that of the unwinder's function, whose prototype this is.
+            // SAFETY: the address is that of the process's own function, whose prototype this is.
             unsafe { std::mem::transmute::<*mut c_void, Real>(find(name, &REAL))($($argument),*) }
         }
         std::arch::global_asm!(concat!(".hidden ", stringify!($name)));
@@ -55,7 +55,7 @@ extern "C" fn _Unwind_Backtrace(_trace: *mut c_void, _argument: *mut c_void) -> 
 }
 std::arch::global_asm!(".hidden _Unwind_Backtrace");
 
-/// The unwinder's function of this name. A process without any ends here, as one without libgcc_s.so.1 would not
+/// The process's own function of this name. A process without any ends here, as one without libgcc_s.so.1 would not
 /// even have begun.
 fn find(name: &CStr, real: &AtomicPtr<c_void>) -> *mut c_void {
     let known = real.load(Ordering::Relaxed);

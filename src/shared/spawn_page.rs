@@ -13,7 +13,7 @@
 use std::fs::File;
 use std::os::fd::RawFd;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// The page. It begins as zeroes.
 #[repr(C)]
@@ -22,8 +22,8 @@ pub struct SpawnPage {
     pub begun: AtomicU32,
     /// How many of them have returned.
     pub returned: AtomicU32,
-    /// The call whose children ended before they connected, counted from 1. A placeholder connects in their place, so
-    /// that the call returns.
+    /// The call whose children ended before they connected, or one that began later: of the calls up to this number, counted
+    /// from 1, the one that was open. A placeholder connects in their place, so that the call returns.
     pub failed: AtomicU32,
     /// Which record of the environment this is. 0: there is none; odd: it is being written, or was too long.
     pub environment: AtomicU32,
@@ -70,7 +70,7 @@ impl SpawnPage {
         self.begun.load(Ordering::SeqCst) != self.returned.load(Ordering::SeqCst)
     }
 
-    /// The call that the application is in. `None`: it is in none, or in several.
+    /// The number of the call that began last, if one call is open: that one, or an earlier one. `None`: none is, or several.
     pub fn only_call(&self) -> Option<u32> {
         let begun = self.begun.load(Ordering::SeqCst);
         (begun.wrapping_sub(self.returned.load(Ordering::SeqCst)) == 1).then_some(begun)
@@ -92,6 +92,7 @@ impl SpawnPage {
         let mut record = vec![0; length];
         file.read_exact_at(&mut record, SpawnPage::RECORD_AT as u64)
             .ok()?;
+        fence(Ordering::SeqCst);
         let is_whole = self.environment.load(Ordering::SeqCst) == generation;
         is_whole.then_some((generation, record))
     }

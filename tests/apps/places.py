@@ -1,7 +1,8 @@
-"""Spawns five children one after the other, which live until all are there; reports on which host each runs."""
+"""Spawns five children one after the other, ends the fourth, spawns a sixth; reports on which host each runs."""
 
 import os
 import sys
+import time
 
 from mpi4py import MPI
 
@@ -11,20 +12,34 @@ HOST = ["MPICH_INTERFACE_HOSTNAME", "MPIR_CVAR_CH3_INTERFACE_HOSTNAME"]
 
 def child():
     parent = MPI.Comm.Get_parent()
-    parent.send(next(os.environ[name] for name in HOST if name in os.environ), dest=0)
+    host = next(os.environ[name] for name in HOST if name in os.environ)
+    parent.send((host, os.getpid()), dest=0)
     parent.recv(source=0)
     parent.Disconnect()
 
 
 def application():
     children = []
+
+    def spawn():
+        children.append(MPI.COMM_SELF.Spawn(sys.executable, [__file__, "child"]))
+        host, pid = children[-1].recv(source=0)
+        print("host=" + host, file=report)
+        return pid
+
+    def end(child):
+        child.send(None, dest=0)
+        child.Disconnect()
+
     with open(os.environ["APP_REPORT"], "a") as report:
-        for _ in range(5):
-            children.append(MPI.COMM_SELF.Spawn(sys.executable, [__file__, "child"]))
-            print("host=" + children[-1].recv(source=0), file=report)
-        for one in children:
-            one.send(None, dest=0)
-            one.Disconnect()
+        pids = [spawn() for _ in range(5)]
+        end(children.pop(3))
+        while os.path.exists(f"/proc/{pids[3]}"):
+            time.sleep(0.1)
+        time.sleep(1)  # until hydra has heard of it
+        spawn()
+        for child in children:
+            end(child)
         print("end=0", file=report)
 
 
