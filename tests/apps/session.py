@@ -90,6 +90,7 @@ def hang():
     """Spawns children that never call MPI_Init, and reports how someone got out of it: by Ctrl-C, and the call by an MPI error."""
     from mpi4py import MPI
 
+    report("hanging")
     try:
         try:
             MPI.COMM_SELF.Spawn("sleep", ["300"], maxprocs=2)

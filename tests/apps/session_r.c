@@ -33,6 +33,7 @@ void r_hang(int *failed)
     begin();
     char *arguments[] = {"300", NULL};
     MPI_Comm none;
+    report("hanging=");
     *failed = MPI_Comm_spawn("sleep", arguments, 2, MPI_INFO_NULL, 0, MPI_COMM_SELF, &none, MPI_ERRCODES_IGNORE) != MPI_SUCCESS;
 }
 

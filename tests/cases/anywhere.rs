@@ -201,7 +201,7 @@ impl Row {
     fn watch(&self, mut prompt: IPython, form: Form, library: bool) -> IPython {
         if self.says.contains(&"interrupted()") {
             prompt.reported_within(LIMIT, "working", 1);
-            prompt.session().key(3);
+            prompt.session().key(CTRL_C);
         }
         if !library && self.bare == Hangs {
             prompt.reported_within(LIMIT, "spawning", 1);
@@ -252,6 +252,8 @@ impl Row {
             );
         }
         report.check(report.left.is_empty(), "nothing is left behind");
+        let guarded = report.log.contains("guard: launch");
+        report.check(guarded, "the library guards the spawn");
         let said = format!("remedy: {}", self.remedy);
         let said = self.remedy.is_empty() || report.log.contains(&said);
         report.check(said, &format!("the remedy is said: {}", self.remedy));
@@ -301,7 +303,7 @@ const ONE: &[&str] = &["begin()", "spawn(1, 1)"];
 const TWO_BY_TWO: &[&str] = &["begin()", "spawn(2, 2)"];
 const MANY: &str = "spawn(2 * os.cpu_count() + 2, 1)";
 const TEN: &str = "spawn(1, 10)";
-const CTRL_C: &[&str] = &["begin()", "interrupted()", "spawn(1, 1)"];
+const INTERRUPTED: &[&str] = &["begin()", "interrupted()", "spawn(1, 1)"];
 const HANG_UP: &[&str] = &["begin()", "spawn(1, 1)", "hung_up()"];
 const SERVER: &[&str] = &["listen()", "begin()", "spawn(1, 1)", "listen_again()"];
 const BESIDE: &[&str] = &[
@@ -352,7 +354,7 @@ tests! {
     intel_mpi_2021_18_spawns(&[INTEL_MPI_2021_18],
         row(Prepared, ONE, Dies(libc::SIGSEGV), "I_MPI_SPAWN=on while MPI_Init"));
     intel_mpi_2021_14_spawns_after_ctrl_c(&[INTEL_MPI_2021_14],
-        row(Prepared, CTRL_C, Hangs, ""));
+        row(Prepared, INTERRUPTED, Hangs, ""));
     nohup_holds(&MPICHS,
         row(Nohup, HANG_UP, Dies(libc::SIGKILL), ""));
     of_two_mpis_in_one_process_the_callers_own_is_called(&[MPICH_4_2_3, MPICH_5_0_2],
@@ -669,8 +671,7 @@ fn what_a_process_manager_started_is_left_alone() {
         ("FLUX_URI", "local:///run/flux/local"),
         ("FLUX_TASK_RANK", "0"),
     ];
-    let mpis = [&HYDRAS[..], &[OPEN_MPI_4, OPEN_MPI]].concat();
-    let mpis: Vec<_> = that_are_here(&mpis).collect();
+    let mpis: Vec<_> = that_are_here(&SERVING).collect();
     let stories = pairs(&mpis, &[("mpiexec", &[][..]), ("flux", flux)]);
     several(AT_A_TIME, &stories, |&(mpi, (_, variables))| {
         if mpi.product == OPEN_MPI.product && !variables.is_empty() {
@@ -679,9 +680,11 @@ fn what_a_process_manager_started_is_left_alone() {
         let script = r#"exec "$@" 'begin()' 'spawn(1, 1)' 'environment()'"#;
         let run = |library| {
             let mut program = under_mpiexec(mpi, script).library(library);
+            // Nor for one that a wheel has moved.
             if mpi.name == OPEN_MPI_4.name {
                 program = program.env("OPAL_PREFIX", mpi.prefix());
             }
+            // Under mpiexec no remedy is taken, and one slot would not do for a child.
             let oversubscribe = [
                 "OMPI_MCA_rmaps_base_oversubscribe",
                 "PRTE_MCA_rmaps_default_mapping_policy",
@@ -736,10 +739,7 @@ fn what_a_process_manager_started_is_left_alone() {
                 with.log.lines().all(|line| !line.contains("remedy: ")),
                 "no remedy",
             );
-            with.check(
-                with.count("end") == bare.count("end"),
-                "as without the library",
-            );
+            untouched(&bare, &with);
         }
     }
 }
@@ -750,11 +750,13 @@ fn untouched(bare: &Report, with: &Report) {
     with.check(with.count("end") == 1, "it works with the library");
     with.check(!with.log.contains("remedy: "), "no remedy is taken");
     with.check(!with.log.contains("acting as"), "no agent");
-    let all = |report: &Report| -> Vec<String> {
-        let all = environment(report, "environment", &[]);
-        all.iter()
-            .filter_map(|all| all.split('=').next().map(str::to_owned))
-            .collect()
-    };
-    with.check(all(bare) == all(with), "the environment is the same");
+    let [bare_has, with_has] = [bare, with].map(|report| environment(report, "environment", &[]));
+    let managers = ["PMI_", "PALS_", "FLUX_", "SLURM_"];
+    let is_managers = |all: &str| managers.iter().any(|prefix| all.starts_with(prefix));
+    let known = bare_has.iter().any(|all| is_managers(all));
+    bare.check(known, "the process manager's variables are there");
+    with.check(
+        bare_has == with_has,
+        &format!("the environment is the same: {bare_has:?}"),
+    );
 }

@@ -91,11 +91,13 @@ fn each_spawn_of_a_session_goes_on_where_the_last_one_ended() {
         };
         let python = || Program::new(mpi.bin("python"));
         let mpiexec = Program::new(mpi.bin("mpiexec")).args(["-n", "1"]);
-        for report in [
-            run(mpiexec.arg(mpi.bin("python")), false),
+        let bare = run(mpiexec.arg(mpi.bin("python")), false);
+        let cured = [
             run(python(), true),
             run(python().env("SPAWNFIX_INTERACTIVE", "1"), true),
-        ] {
+        ];
+        cured.iter().for_each(Report::check_has_agent);
+        for report in cured.iter().chain([&bare]) {
             report.check(report.fact("end").is_some(), "it ends");
             let hosts: Vec<_> = report.values("host").collect();
             report.check(

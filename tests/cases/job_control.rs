@@ -6,19 +6,10 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::bash_session::{
-    ALL, BashSession, CTRL_BACKSLASH, CTRL_C, CTRL_Z, LEFT, NOBODY, STOPPED,
+    ALL, BashSession, CTRL_BACKSLASH, CTRL_Z, LEFT, NOBODY, STOPPED,
 };
 use crate::common::ipython::Kind;
 use crate::common::*;
-
-const JOBS: [Mpi; 6] = [
-    MPICH_4_1_3,
-    MPICH_4_2_3,
-    MPICH_5_0_2,
-    INTEL_MPI,
-    OPEN_MPI_4,
-    OPEN_MPI,
-];
 
 /// How often someone presses Ctrl-C: Open MPI's launcher minds the third.
 const TIMES: usize = 3;
@@ -100,7 +91,7 @@ fn ctrl_c_spares_what_was_spawned(kind: Kind) {
     if !kind.is_here() {
         return;
     }
-    side_by_side(&JOBS, |mpi| {
+    side_by_side(&SERVING, |mpi| {
         let program = kind.program(mpi).library(true);
         let report = interrupt_and_ask(kind, program.env("SPAWNFIX_INTERACTIVE", "1"));
         check_interrupted(&report, TIMES);
@@ -115,7 +106,7 @@ fn ctrl_c_without(kind: Kind) {
     if !kind.is_here() {
         return;
     }
-    side_by_side(&JOBS, |mpi| {
+    side_by_side(&SERVING, |mpi| {
         let report = interrupt_a_story(kind, kind.program(mpi));
         if mpi.name == OPEN_MPI_4.name {
             return check_interrupted(&report, ANSWERS);
@@ -357,7 +348,7 @@ fn table(seen: &[(Mpi, Vec<Vec<String>>)]) -> String {
 
 #[test]
 fn each_event_spares_whom_it_should_and_ends_the_rest() {
-    let mpis: Vec<_> = that_are_here(&JOBS).collect();
+    let mpis: Vec<_> = that_are_here(&SERVING).collect();
     let runs = pairs(&mpis, &RUNS);
     // Most of it is waiting to see who stays.
     let seen = several(16, &pairs(&runs, &STORIES), |((mpi, run), events)| {
@@ -390,7 +381,7 @@ fn each_event_spares_whom_it_should_and_ends_the_rest() {
 
 #[test]
 fn after_fg_someone_goes_on_and_leaves() {
-    side_by_side(&JOBS, |mpi| {
+    side_by_side(&SERVING, |mpi| {
         let mut bash = BashSession::start(mpi, "", |bash| {
             bash.library(true).env("SPAWNFIX_INTERACTIVE", "1")
         });
@@ -416,7 +407,7 @@ fn after_fg_someone_goes_on_and_leaves() {
 
 #[test]
 fn what_children_print_arrives_on_a_terminal_that_stops_whoever_prints_in_the_background() {
-    side_by_side(&JOBS, |mpi| {
+    side_by_side(&SERVING, |mpi| {
         let mut bash = BashSession::start(mpi, "stty tostop; ", |bash| {
             bash.library(true).env("SPAWNFIX_INTERACTIVE", "1")
         });

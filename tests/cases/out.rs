@@ -59,6 +59,7 @@ fn a_child_that_was_reparented_is_waited_for() {
                 report.fact("spawned") == Some("success, a communicator"),
                 "the spawn works",
             );
+            report.check_has_agent();
             report.check(report.left.is_empty(), "nothing is left behind");
         }
     });

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use super::{Mpi, Process, Program, Session};
 
-pub const CTRL_C: u8 = 3;
 pub const CTRL_Z: u8 = 26;
 pub const CTRL_BACKSLASH: u8 = 28;
 

@@ -40,7 +40,7 @@ pub use build::build;
 pub use mpis::*;
 pub use program::{Program, Stdin};
 pub use report::Report;
-pub use session::{CTRL_D, Process, Session};
+pub use session::{CTRL_C, CTRL_D, Process, Session};
 
 /// The PATH of whoever runs the tests, with these directories in front.
 pub fn path_behind(dirs: &[&Path]) -> OsString {

@@ -1,6 +1,6 @@
 //! The MPI libraries, and what each does to a program that spawns without the library.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -81,6 +81,15 @@ pub const OPEN_MPI: Mpi = mpich("openmpi-5.0.11", "Open MPI", Disease::Healthy, 
 pub const MPICHS: [Mpi; 3] = [MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2];
 /// The same, and Intel MPI, whose mpiexec is a Hydra too.
 pub const HYDRAS: [Mpi; 4] = [MPICH_4_1_3, MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI];
+/// One of each line, all of them with a launcher that serves an application that was started without it.
+pub const SERVING: [Mpi; 6] = [
+    MPICH_4_1_3,
+    MPICH_4_2_3,
+    MPICH_5_0_2,
+    INTEL_MPI,
+    OPEN_MPI_4,
+    OPEN_MPI,
+];
 /// One that kills without the library, and one that does not.
 pub const SICK_AND_HEALTHY: [Mpi; 2] = [MPICH_4_2_3, MPICH_5_0_2];
 
@@ -140,24 +149,24 @@ impl Mpi {
         command.env("TMPDIR", own);
     }
 
-    /// What is set for it beside PATH: what lets root run it, and what a user has set who does without the library.
+    /// What is set for it beside PATH: what lets root run it, and what a user has set who does without the library. The
+    /// library may be preloaded into this command, or be spawnfix's to load.
     pub(super) fn settings(
         &self,
         command: &mut Command,
-        program: &OsStr,
-        library: bool,
+        argv: &[OsString],
+        preloaded: bool,
         own: &Path,
     ) {
-        let program = Path::new(program).file_name();
-        let of_pip = program.is_some_and(|name| name == "python" || name == "ipython");
-        if self.name.starts_with("impi") && !of_pip {
+        let has = |name: &str| argv.iter().any(|word| Path::new(word).ends_with(name));
+        if self.name.starts_with("impi") && !has("python") && !has("ipython") {
             command.envs(self.vars_sh()); // a Python of the same environment finds all by itself
         }
         self.permissions(command, own);
         // Version 4 from a wheel is not where it was built for, and counts the machine's cores: its MPI_Init ends the
         // application, and a second spawn is an error. With the library two remedies see to that. Without it the tests are
         // about something else.
-        if self.name.starts_with("openmpi-4") && !library {
+        if self.name.starts_with("openmpi-4") && !preloaded && !has("spawnfix") {
             command.env("OPAL_PREFIX", self.prefix());
             command.env("OMPI_MCA_rmaps_base_oversubscribe", "1");
         }

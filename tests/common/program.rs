@@ -168,7 +168,7 @@ impl Program {
                 .unwrap_or_else(|e| panic!("tests/apps/{name}: {e}"));
         }
 
-        let program = self.argv[0].clone();
+        let argv = self.argv.clone();
         if self.shell {
             self.argv.splice(0..0, SHELL.map(OsString::from));
         }
@@ -189,7 +189,7 @@ impl Program {
         let bin = prepared.map(|mpi| mpi.prefix().join("bin"));
         command.env("PATH", path_behind(bin.as_deref().as_slice()));
         if let Some(mpi) = prepared {
-            mpi.settings(&mut command, &program, self.library, dir.path());
+            mpi.settings(&mut command, &argv, self.library, dir.path());
         } else if let Some(mpi) = self.mpi {
             mpi.permissions(&mut command, dir.path());
         }

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::{Report, lock};
 
+pub const CTRL_C: u8 = 3;
 pub const CTRL_D: u8 = 4;
 
 /// Every process that a test starts has it, with a value of the session's own.

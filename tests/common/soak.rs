@@ -434,18 +434,10 @@ pub fn spawns_left_again_and_again(counts: &Counts) {
 /// The session leads its process session, or a shell does.
 #[track_caller]
 pub fn a_closed_terminal_leaves_nothing(counts: &Counts, kind: Kind, leads: bool) {
-    let mpis = [
-        MPICH_4_1_3,
-        MPICH_4_2_3,
-        MPICH_5_0_2,
-        INTEL_MPI,
-        OPEN_MPI_4,
-        OPEN_MPI,
-    ];
     if !kind.is_here() {
         return;
     }
-    side_by_side(&mpis, |mpi| {
+    side_by_side(&SERVING, |mpi| {
         for time in 1..=counts.windows {
             let left = close_the_window(kind, mpi, leads);
             assert!(left.is_empty(), "{}, time {time}: {left:?}", mpi.name);

@@ -12,7 +12,6 @@ use super::ipython::{IPython, Kind};
 use super::soak::{Held, check_flat, figure, held};
 use super::*;
 
-pub const CTRL_C: u8 = 3;
 /// How long what works may take.
 const LIMIT: Duration = Duration::from_secs(30);
 /// How long the same is waited for without the library.
@@ -29,6 +28,8 @@ const GOT_OUT: [&str; 2] = ["KeyboardInterrupt, an MPI error", "interrupt, an MP
 pub struct Story {
     /// None: there was a case that it makes no sense in.
     pub told: fn(&mut Desk) -> Option<()>,
+    /// What is reported once it has begun, without the library, too.
+    pub begins: &'static str,
     /// What must have been reported, and how often.
     pub facts: &'static [(&'static str, usize)],
     /// What the library must have warned of, and of nothing else.
@@ -198,6 +199,7 @@ pub const OUT_OF_EVERYTHING: Story = Story {
         }
         nobody_is_left(desk)
     },
+    begins: "hanging",
     facts: &[("got_out", 3), ("interrupted", 2), ("answered", 3)],
     warnings: &[
         // Someone who is fast comes before the launcher's answer.
@@ -209,26 +211,26 @@ pub const OUT_OF_EVERYTHING: Story = Story {
 };
 
 /// The first of it, for without the library.
-pub const CHILDREN_HANG: Story = Story {
-    told: |desk| {
-        children_hang(desk, 1)?;
-        desk.spawn_again()
-    },
-    facts: &[("got_out", 1), ("answered", 1)],
-    warnings: &[],
-    killed: false,
-};
+pub const CHILDREN_HANG: Story = leaves_a_hang(|desk| {
+    children_hang(desk, 1)?;
+    desk.spawn_again()
+});
 
 /// The same.
-pub const LAUNCHER_HANGS: Story = Story {
-    told: |desk| {
-        launcher_hangs(desk, 1)?;
-        desk.spawn_again()
-    },
-    facts: &[("got_out", 1), ("answered", 1)],
-    warnings: &[],
-    killed: false,
-};
+pub const LAUNCHER_HANGS: Story = leaves_a_hang(|desk| {
+    launcher_hangs(desk, 1)?;
+    desk.spawn_again()
+});
+
+const fn leaves_a_hang(told: fn(&mut Desk) -> Option<()>) -> Story {
+    Story {
+        told,
+        begins: "hanging",
+        facts: &[("got_out", 1), ("answered", 1)],
+        warnings: &[],
+        killed: false,
+    }
+}
 
 /// A child dies while the session waits for a word of it; crashes has what becomes of this without the library.
 pub const WAITS_FOR_THE_DEAD: Story = Story {
@@ -243,6 +245,7 @@ pub const WAITS_FOR_THE_DEAD: Story = Story {
         unsafe { libc::kill(pid, libc::SIGTERM) };
         Some(())
     },
+    begins: "answered",
     facts: &[("receiving", 1), ("lost", 0)],
     warnings: &["is gone"],
     killed: true,
@@ -259,6 +262,7 @@ pub const CHILDREN_DIE: Story = Story {
         }
         desk.spawn_again()
     },
+    begins: "answered",
     facts: &[("lost", 3), ("answered", 4), ("leaving", 1)],
     warnings: &[],
     killed: false,
@@ -287,6 +291,7 @@ pub const NOTICES: Story = Story {
         )?;
         desk.leave_the_call(2)
     },
+    begins: "hanging",
     facts: &[("got_out", 2)],
     warnings: &[
         "; Ctrl-C gives the spawn up",
@@ -309,7 +314,7 @@ pub fn tell(story: &Story, kind: Kind, mpis: &[Mpi]) {
     });
 }
 
-/// Tells it without the library: not all of it comes about.
+/// Tells it without the library: it begins, and not all of it comes about.
 #[track_caller]
 pub fn fails_without_the_library(story: &Story, kind: Kind, mpis: &[Mpi]) {
     if !kind.is_here() {
@@ -317,6 +322,7 @@ pub fn fails_without_the_library(story: &Story, kind: Kind, mpis: &[Mpi]) {
     }
     side_by_side(mpis, |mpi| {
         let bare = told(story, kind, mpi, false);
+        bare.check(bare.count(story.begins) > 0, "it begins");
         bare.check(!came_about(&bare, story), "it does not come about");
     });
 }
@@ -368,6 +374,8 @@ fn check(report: &Report, story: &Story) {
 
 /// Closes the terminal's window, and gives what is left soon after the session's end. The session leads its process session,
 /// as under `xterm -e`, or a shell does.
+///
+/// It guards against a defect of our own: without the library nothing is left, either.
 pub fn close_the_window(kind: Kind, mpi: Mpi, leads: bool) -> Vec<Process> {
     let mut desk = Desk::open(kind, mpi, true, |program| match leads {
         true => program,
@@ -375,6 +383,8 @@ pub fn close_the_window(kind: Kind, mpi: Mpi, leads: bool) -> Vec<Process> {
     });
     desk.say(&["spawn", "ask"]);
     desk.reported("answered", 1).expect("the child answers");
+    desk.logged(LIMIT, "guard: launch", 1)
+        .expect("the library has acted");
     let pid = desk.application();
     // Open MPI 4's orted gives its children a second after each signal, without the library, too.
     let soon = Duration::from_secs(if mpi.name == OPEN_MPI_4.name { 5 } else { 2 });

@@ -73,7 +73,7 @@ fn tell(mpi: Mpi, story: Story, library: bool) -> String {
                 // After a question that has no answer in 5 s it may not come to more work.
                 prompt.reported_within(Duration::from_secs(15), "working", time);
                 std::thread::sleep(Duration::from_millis(300));
-                prompt.session().key(3);
+                prompt.session().key(CTRL_C);
             }
             let report = prompt.finish();
             session(&report, report.count("answered") == 5)
