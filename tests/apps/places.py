@@ -1,4 +1,4 @@
-"""Spawns five children one after the other, ends the fourth, spawns a sixth; reports on which host each runs."""
+"""Spawns five children one after the other; `free`: ends the fourth, and spawns a sixth. Reports on which host each runs."""
 
 import os
 import sys
@@ -27,19 +27,18 @@ def application():
         print("host=" + host, file=report)
         return pid
 
-    def end(child):
-        child.send(None, dest=0)
-        child.Disconnect()
-
     with open(os.environ["APP_REPORT"], "a") as report:
         pids = [spawn() for _ in range(5)]
-        end(children.pop(3))
-        while os.path.exists(f"/proc/{pids[3]}"):
-            time.sleep(0.1)
-        time.sleep(1)  # until hydra has heard of it
-        spawn()
+        if "free" in sys.argv:
+            children[3].ssend(None, dest=0)  # it has arrived when the call returns
+            children.pop(3).Disconnect()
+            while os.path.exists(f"/proc/{pids[3]}"):
+                time.sleep(0.1)
+            time.sleep(1)  # until its mpiexec has ended
+            spawn()
         for child in children:
-            end(child)
+            child.send(None, dest=0)
+            child.Disconnect()
         print("end=0", file=report)
 
 

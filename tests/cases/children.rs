@@ -82,29 +82,28 @@ fn each_spawn_of_a_session_goes_on_where_the_last_one_ended() {
     let hosts = dir.path().join("hosts");
     fs::write(&hosts, "h1\nh2:2\nh3\nh4\n").expect("it can be written");
     side_by_side(&[MPICH_4_1_3, MPICH_4_2_3], |mpi| {
-        let run = |program: Program, library: bool| {
+        let run = |program: Program, library: bool, args: &[&str]| {
             // These hosts are names for this one: their proxies are forked, and not started by ssh.
             let program = program.env("HYDRA_HOST_FILE", &hosts);
             let program = program.env("HYDRA_LAUNCHER", "fork").arg(app("places.py"));
-            let program = program.under(mpi).library(library).stdin(Stdin::Null);
-            program.piped().run()
+            let program = program.args(args).under(mpi).library(library);
+            program.stdin(Stdin::Null).piped().run()
         };
         let python = || Program::new(mpi.bin("python"));
+        let session = || python().env("SPAWNFIX_INTERACTIVE", "1");
         let mpiexec = Program::new(mpi.bin("mpiexec")).args(["-n", "1"]);
-        let bare = run(mpiexec.arg(mpi.bin("python")), false);
-        let cured = [
-            run(python(), true),
-            run(python().env("SPAWNFIX_INTERACTIVE", "1"), true),
-        ];
+        let bare = run(mpiexec.arg(mpi.bin("python")), false, &[]);
+        let cured = [run(python(), true, &[]), run(session(), true, &[])];
         cured.iter().for_each(Report::check_has_agent);
         for report in cured.iter().chain([&bare]) {
             report.check(report.fact("end").is_some(), "it ends");
             let hosts: Vec<_> = report.values("host").collect();
-            report.check(
-                hosts == ["h2", "h2", "h3", "h4", "h1", "h4"],
-                "each child has the next place",
-            );
+            let next = hosts == ["h2", "h2", "h3", "h4", "h1"];
+            report.check(next, "each child has the next place");
         }
+        let freed = run(session(), true, &["free"]);
+        let sixth = freed.values("host").nth(5);
+        freed.check(sixth == Some("h4"), "a job that has ended frees its place");
     });
 }
 

@@ -512,12 +512,12 @@ fn an_mpiexec_that_takes_eight_seconds_is_waited_for() {
         check_went_on(&report, 1);
         let attempt = reports(&report, "attempt")[0].1;
         report.check(attempt.starts_with("succeeded"), "it spawns");
-        report.check(milliseconds(attempt) >= 8000, "after 8 seconds");
+        let took = milliseconds(attempt);
+        report.check(took >= 8000, "after 8 seconds");
         report.check(report.count("child") == 1, "the child was there");
-        report.check(
-            !report.output.contains("spawnfix["),
-            "nothing to complain of",
-        );
+        // Who waits for 10 s is told why.
+        let quiet = took >= 10_000 || !report.output.contains("spawnfix[");
+        report.check(quiet, "nothing to complain of");
     });
 }
 
