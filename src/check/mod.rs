@@ -182,16 +182,17 @@ fn try_it(
         let end = launcher.rfind(", as process").unwrap_or(launcher.len());
         report.add("launcher", &launcher[..end]);
     }
-    report.add_list(
-        "remedies",
-        outcome.logged("remedy: ").map(str::to_owned).collect(),
-    );
+    let taken: Vec<_> = outcome.logged("remedy: ").map(str::to_owned).collect();
+    report.add_list("remedies", taken.clone());
     if asked.hosts.is_some() {
         report.add_list("hosts", outcome.hosts);
     }
     let failure = match outcome.result {
         Ok(milliseconds) => {
             report.add_value("milliseconds", milliseconds);
+            if !subject.guessed.is_empty() {
+                by_hand(asked, &taken, report);
+            }
             return (Some(true), format!("works, in {milliseconds} ms"));
         }
         Err(failure) => failure,
@@ -204,6 +205,28 @@ fn try_it(
         what_helps(asked, trial, mpi, began, report);
     }
     (Some(false), format!("fails: {failure}"))
+}
+
+/// What the command has to be given by hand if it bypasses the hooks, as MPI.jl and ctypes do: the remedies of MPI_Init and
+/// MPI_Comm_spawn.
+fn by_hand(asked: &Cli, taken: &[String], report: &mut Report) {
+    let remedies = taken
+        .iter()
+        .filter_map(|remedy| Some(remedy.split_once(" while ")?.0));
+    let typed = |remedy: &str| match remedy.strip_suffix(" is not set") {
+        Some(name) => format!("-u {name}"),
+        None => shell_word(remedy),
+    };
+    let mut typed: Vec<_> = remedies.map(typed).collect();
+    typed.sort_by_key(|word| !word.starts_with('-'));
+    typed.dedup();
+    if !typed.is_empty() {
+        let (variables, words) = (typed.join(" "), typed_words(asked));
+        let advice = format!(
+            "if it binds MPI's functions by dlsym, as MPI.jl and ctypes do, type: env {variables} spawnfix {words}"
+        );
+        report.add("advice", advice);
+    }
 }
 
 /// What MPI printed, the last line first.
@@ -222,8 +245,7 @@ fn what_helps(asked: &Cli, trial: &Trial, mpi: &Mpi, began: Instant, report: &mu
         }
         show_progress(&format!("spawnfix: trying {text} …"));
         if trial.run(OTHERS).result.is_ok() {
-            let words: Vec<_> = asked.words.iter().map(shell_word).collect();
-            advice = format!("type: {text} spawnfix {}", words.join(" "));
+            advice = format!("type: {text} spawnfix {}", typed_words(asked));
             tried.push(format!("{text}: works"));
             break;
         }
@@ -232,6 +254,12 @@ fn what_helps(asked: &Cli, trial: &Trial, mpi: &Mpi, began: Instant, report: &mu
     show_progress("");
     report.add_list("tried", tried);
     report.add("advice", advice);
+}
+
+/// The command, as one types it in a shell.
+fn typed_words(asked: &Cli) -> String {
+    let words: Vec<_> = asked.words.iter().map(shell_word).collect();
+    words.join(" ")
 }
 
 /// A line on the terminal, in place of the last one.

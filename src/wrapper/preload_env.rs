@@ -8,15 +8,22 @@ use crate::preload_list::{System, in_front};
 use crate::shared::internal_args::LIBRARY_PLACES;
 use crate::shared::logging::escape;
 use crate::shared::paths;
+use crate::wrapper::startup_state::is_ignored;
 
 /// A variable to set.
 pub type Variable = (&'static str, OsString);
 
 /// The library that belongs to this command, and the variables by which the dynamic linker here loads it into what this
-/// process starts. The error is for the user.
+/// process starts; and what keeps nohup(1). The error is for the user.
 pub fn here() -> Result<(PathBuf, Vec<Variable>), String> {
     let library = library()?;
-    let variables = variables(System::HERE, &library, |name| std::env::var_os(name))?;
+    let mut variables = variables(System::HERE, &library, |name| std::env::var_os(name))?;
+    // Under nohup(1) it keeps UCX, which MPICH brings along, from taking SIGHUP before the library is loaded, which would
+    // then not see nohup (ucs_global_opts_table: src/ucs/config/global_opts.c in UCX).
+    let ucx = "UCX_DEBUG_SIGNO";
+    if is_ignored(libc::SIGHUP) && std::env::var_os(ucx).is_none() {
+        variables.push((ucx, "0".into()));
+    }
     Ok((library, variables))
 }
 

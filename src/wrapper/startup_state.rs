@@ -16,14 +16,19 @@ ctor::declarative::ctor! {
             let answer = unsafe { libc::fcntl(fd as libc::c_int, libc::F_GETFD) };
             closed.store(answer < 0, Ordering::Relaxed);
         }
-        // SAFETY: all zeroes is a valid sigaction, which the call fills; a null second argument changes nothing.
-        let action = unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            libc::sigaction(libc::SIGPIPE, std::ptr::null(), &mut action);
-            action
-        };
-        SIGPIPE_IGNORED.store(action.sa_sigaction == libc::SIG_IGN, Ordering::Relaxed);
+        SIGPIPE_IGNORED.store(is_ignored(libc::SIGPIPE), Ordering::Relaxed);
     }
+}
+
+/// Whether this process ignores this signal.
+pub fn is_ignored(signal: libc::c_int) -> bool {
+    // SAFETY: all zeroes is a valid sigaction, which the call fills; a null second argument changes nothing.
+    let action = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &mut action);
+        action
+    };
+    action.sa_sigaction == libc::SIG_IGN
 }
 
 /// Undoes the changes, just before an exec.

@@ -6,11 +6,12 @@
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::common::commands::{is_root, place, script};
+use crate::common::installed::wrapper;
 use crate::common::ipython::{IPython, Kind};
 use crate::common::slurm::{self, How};
 use crate::common::*;
@@ -31,7 +32,7 @@ enum Place {
     Prepared,
     /// No MPI is on PATH: Python is called by its path.
     Unset,
-    /// Nothing but `sh` and the MPI's bin is on PATH.
+    /// Nothing but `sh`, `env` and the MPI's bin is on PATH.
     WithoutSsh,
     /// A container on a node of Slurm's, or a terminal that outlived its job: Slurm's variables, and no srun.
     SlurmsVariables,
@@ -93,19 +94,25 @@ impl Place {
         here
     }
 
-    /// A program of this MPI, here. None: the test is skipped.
+    /// This MPI's Python, here. None: the test is skipped.
     fn program(self, mpi: Mpi) -> Option<Program> {
-        let python = mpi.bin("python");
+        self.command(mpi, "", &mpi.bin("python"))
+    }
+
+    /// A command under this MPI, here, with these words typed in front of it. None: the test is skipped.
+    fn command(self, mpi: Mpi, typed: &str, file: &Path) -> Option<Program> {
         let bin = mpi.prefix().join("bin");
-        let program = match (self, self.before()) {
-            (Srun, _) => slurm::program(How::Step, python)?,
+        let before = match (self.before(), typed) {
+            (None, "") => None,
+            (before, _) => Some(format!("{}exec {typed} \"$@\"", before.unwrap_or_default())),
+        };
+        let program = match (self, &before) {
+            (Srun, _) => slurm::program(How::Step, file)?,
             (Loopback | NoNetwork, Some(before)) => Program::new("unshare")
-                .args(["--net", "sh", "-c", &format!("{before}exec \"$@\""), "sh"])
-                .arg(python),
-            (_, Some(before)) => Program::new("sh")
-                .args(["-c", &format!("{before}exec \"$@\""), "sh"])
-                .arg(python),
-            (_, None) => Program::new(python),
+                .args(["--net", "sh", "-c", before, "sh"])
+                .arg(file),
+            (_, Some(before)) => Program::new("sh").args(["-c", before, "sh"]).arg(file),
+            (_, None) => Program::new(file),
         };
         let mut program = program.with_nothing_set(mpi);
         if self != Unset {
@@ -137,7 +144,7 @@ impl Place {
     }
 }
 
-/// A directory for PATH that has `sh`, and these, which nobody runs on one host.
+/// A directory for PATH that has `sh`, `env` and these, which nobody runs on one host.
 fn commands(names: &[&str]) -> PathBuf {
     static MADE: OnceLock<()> = OnceLock::new();
     let place = target().join("tmp/few-commands");
@@ -145,7 +152,9 @@ fn commands(names: &[&str]) -> PathBuf {
         for directory in ["", "ssh"] {
             let directory = place.join(directory).join("bin");
             fs::create_dir_all(&directory).expect("target/tmp can be written");
-            let _ = symlink("/bin/sh", directory.join("sh"));
+            for name in ["sh", "env"] {
+                let _ = symlink(Path::new("/usr/bin").join(name), directory.join(name));
+            }
         }
         script(place.join("ssh/bin/ssh"), "#!/bin/sh\nexit 1\n");
     });
@@ -173,7 +182,16 @@ use Form::*;
 impl Row {
     /// Tells it. None: the test is skipped.
     fn tell(&self, mpi: Mpi, form: Form, library: bool) -> Option<Report> {
-        let program = self.place.program(mpi)?.library(library);
+        self.tell_typed(mpi, form, library, "")
+    }
+
+    /// The same, with these words typed in front of the command.
+    fn tell_typed(&self, mpi: Mpi, form: Form, library: bool, typed: &str) -> Option<Report> {
+        let program = self.place.command(mpi, typed, &mpi.bin("python"))?;
+        let mut program = program.library(library);
+        if self.is_by_dlsym() {
+            program = without_mpi4py(program, mpi);
+        }
         let prompt = match form {
             Application => self.application(program),
             Session => {
@@ -187,6 +205,11 @@ impl Row {
             }
         };
         Some(self.watch(prompt, form, library).finish())
+    }
+
+    /// Whether no preloaded function of MPI's is called.
+    fn is_by_dlsym(&self) -> bool {
+        self.says[0] == BY_DLSYM
     }
 
     /// This Python runs a script.
@@ -253,7 +276,13 @@ impl Row {
         }
         report.check(report.left.is_empty(), "nothing is left behind");
         let guarded = report.log.contains("guard: launch");
-        report.check(guarded, "the library guards the spawn");
+        match self.is_by_dlsym() {
+            true => report.check(
+                !guarded && report.log.contains("acting as"),
+                "the launch is met, and no hook of MPI's",
+            ),
+            false => report.check(guarded, "the library guards the spawn"),
+        }
         let said = format!("remedy: {}", self.remedy);
         let said = self.remedy.is_empty() || report.log.contains(&said);
         report.check(said, &format!("the remedy is said: {}", self.remedy));
@@ -372,6 +401,117 @@ tests! {
     open_mpi_5_spawns_with_nothing_set(&[Application], &[OPEN_MPI_5_0_8, OPEN_MPI], row(Unset, ALL, Raises, "PATH="));
     a_session_under_open_mpi_5_survives_a_child(&[Session], &[OPEN_MPI_5_0_8, OPEN_MPI],
         row(Prepared, &["begin()", "crash()", "spawn(1, 1)"], Exits(14), "OMPI_MCA_mpi_ft_enable=true while MPI_Init"));
+}
+
+// --- callers that bind MPI's functions by dlsym, as Julia's MPI.jl and ctypes do. There is no package of Julia for Debian 12:
+// --- Python's ctypes does the same.
+
+const BY_DLSYM: &str = "begin_by_dlsym()";
+const ONE_BY_DLSYM: &[&str] = &[BY_DLSYM, "spawn(1, 1)"];
+const MANY_BY_DLSYM: &[&str] = &[BY_DLSYM, MANY, TEN];
+
+tests! {
+    works_there:
+    a_caller_by_dlsym_spawns_in_a_prepared_place(&HYDRAS,
+        row(Prepared, ONE_BY_DLSYM, Works, ""));
+    a_caller_by_dlsym_gets_the_slots_of_open_mpi_4(&[OPEN_MPI_4],
+        row(Prepared, MANY_BY_DLSYM, Raises, SLOTS));
+    a_caller_by_dlsym_needs_no_srun(&[MPICH_4_2_3, MPICH_5_0_2],
+        row(SlurmsVariables, ONE_BY_DLSYM, Hangs, "HYDRA_LAUNCHER=fork for mpiexec"));
+    a_caller_by_dlsym_needs_no_srun_under_intel_mpi(&[INTEL_MPI],
+        row(SlurmsVariables, ONE_BY_DLSYM, Hangs, "I_MPI_HYDRA_BOOTSTRAP=fork for mpiexec"));
+    a_caller_by_dlsym_needs_no_network(&HYDRAS,
+        row(Loopback, ONE_BY_DLSYM, Works, ""));
+}
+
+/// There is no mpi4py that looks for what Intel's libmpi needs.
+fn without_mpi4py(program: Program, mpi: Mpi) -> Program {
+    let set = |program: Program, (name, value)| program.env(name, value);
+    match mpi.product == INTEL_MPI.product {
+        true => mpi.vars_sh().into_iter().fold(program, set),
+        false => program,
+    }
+}
+
+/// What `spawnfix --check` has someone type in front of a command of which it knows no MPI library, which may so call MPI.
+fn advised(place: Place, mpi: Mpi) -> Option<String> {
+    let check = place.command(mpi, "", &wrapper())?;
+    let check = without_mpi4py(check, mpi).args(["--check", "--json", "sh"]);
+    // It goes by the mpiexec on PATH.
+    let check = match place {
+        Unset => check.env("PATH", path_behind(&[&mpi.prefix().join("bin")])),
+        _ => check,
+    };
+    let report = check.stdin(Stdin::Null).piped().run();
+    let typed = report.output.split_once("ctypes do, type: ");
+    let typed = typed.and_then(|(_, rest)| rest.split_once(" spawnfix sh\""));
+    report.check(typed.is_some(), "it says what to type");
+    typed.map(|(typed, _)| typed.to_owned())
+}
+
+/// Without the library and with it, such a caller fails where MPI_Init or the call of MPI_Comm_spawn needs a remedy. What
+/// `--check` has one type makes it work.
+#[track_caller]
+fn needs_what_check_says(mpis: &[Mpi], row: Row) {
+    if !row.place.is_here() {
+        return;
+    }
+    let mpis: Vec<_> = that_are_here(mpis).collect();
+    let stories = pairs(&mpis, &[Application, Session]);
+    several(AT_A_TIME, &stories, |&(mpi, form)| {
+        for library in [false, true] {
+            let report = row.tell(mpi, form, library);
+            row.check_bare(&report.expect("it is here"));
+        }
+        let typed = advised(row.place, mpi).expect("it is here");
+        let report = row.tell_typed(mpi, form, true, &typed);
+        row.check_works(&report.expect("it is here"), form);
+    });
+}
+
+tests! {
+    needs_what_check_says:
+    a_caller_by_dlsym_is_told_where_open_mpi_4_is(&[OPEN_MPI_4],
+        row(Unset, ONE_BY_DLSYM, Ends, ""));
+    a_caller_by_dlsym_is_told_that_the_step_is_not_its_own(&[OPEN_MPI_4],
+        row(SlurmsStep, ONE_BY_DLSYM, Ends, ""));
+    a_caller_by_dlsym_is_told_that_pmi_is_anothers(&HYDRAS,
+        row(PmiClosed, ONE_BY_DLSYM, Ends, ""));
+    a_caller_by_dlsym_is_told_of_the_loopback_under_open_mpi_4(&[OPEN_MPI_4],
+        row(Loopback, ONE_BY_DLSYM, Raises, ""));
+    a_caller_by_dlsym_is_told_of_the_loopback_under_open_mpi_5(&[OPEN_MPI_5_0_8, OPEN_MPI],
+        row(Loopback, ONE_BY_DLSYM, Exits(5), ""));
+    a_caller_by_dlsym_is_told_what_intel_mpi_2021_18_needs(&[INTEL_MPI_2021_18],
+        row(Prepared, ONE_BY_DLSYM, Dies(libc::SIGSEGV), ""));
+}
+
+/// A compiled application depends on UCX, which takes SIGHUP before the library is loaded: nohup is seen no more. The command
+/// `spawnfix` sees it, and has UCX leave the signal alone; with the library alone, its user says that to UCX.
+#[test]
+fn nohup_holds_for_a_compiled_application_that_spawnfix_starts() {
+    let mpis: Vec<_> = that_are_here(&MPICHS).collect();
+    let command = wrapper();
+    let ways = [
+        ("", false, false),
+        ("", true, false),
+        ("env UCX_DEBUG_SIGNO=0", true, true),
+        (command.to_str().expect("a text"), false, true),
+    ];
+    several(
+        AT_A_TIME,
+        &pairs(&mpis, &ways),
+        |&(mpi, (typed, library, lives))| {
+            let program = Nohup.command(mpi, typed, &mpi.compile("nohup.c"));
+            let program = program.expect("it is here").library(library);
+            let report = program.stdin(Stdin::Null).piped().run();
+            let as_known = match lives {
+                true => report.code() == Some(0) && report.fact("end").is_some(),
+                false => report.signal() == Some(libc::SIGKILL) && report.fact("spawned").is_some(),
+            };
+            report.check(as_known, &format!("{typed}: it lives on: {lives}"));
+            report.check(!lives || report.left.is_empty(), "nothing is left behind");
+        },
+    );
 }
 
 /// Where a row fails without the library, it is the row's place that makes it fail.
@@ -707,7 +847,7 @@ fn what_a_process_manager_started_is_left_alone() {
         };
         untouched(&run(false), &run(true));
     });
-    // palsrun, and srun.
+    // palsrun, which can't be had here: its variables alone; and srun.
     for mpi in that_are_here(&[MPICH_4_2_3, MPICH_5_0_2]) {
         let pals = [
             ("PALS_RANKID", "0"),

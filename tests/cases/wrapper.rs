@@ -74,6 +74,7 @@ fn a_command_gets_its_name_its_process_and_its_environment() {
         ("name", "two\nlines=2\n"),
         ("CDPATH", "/usr"),
         ("EMPTY", ""),
+        ("UCX_DEBUG_SIGNO", "SIGUSR2"), // the wrapper's under nohup, unless it is set
         ("BASH_FUNC_module%%", function),
         ("BASH_FUNC_ml%%", function),
         ("a.b", "it's"),

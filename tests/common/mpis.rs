@@ -129,8 +129,11 @@ impl Mpi {
     pub fn vars_sh(&self) -> [(&'static str, OsString); 2] {
         let lib = self.prefix().join("lib");
         let libraries = self.library_path(&lib);
+        // From 2021.15 on they are in lib itself.
+        let providers = lib.join("libfabric/prov");
+        let providers = if providers.is_dir() { providers } else { lib };
         [
-            ("FI_PROVIDER_PATH", lib.join("libfabric/prov").into()),
+            ("FI_PROVIDER_PATH", providers.into()),
             ("LD_LIBRARY_PATH", libraries),
         ]
     }
