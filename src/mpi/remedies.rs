@@ -109,6 +109,19 @@ const TABLE: &[Row] = {
             why: "there is no network interface but the loopback, which Open MPI leaves out by itself",
         },
         Row {
+            targets: &[Init, Prte],
+            variables: &[
+                "OMPI_MCA_btl_tcp_disable_family",
+                "OMPI_MCA_btl_tcp_if_include",
+                "OMPI_MCA_reachable",
+                "OMPI_MCA_btl",
+            ],
+            change: Set("6", |facts| {
+                facts.is_from(Family::OpenMpi, &[5]) && !facts.is_from(Family::OpenMpi, &[5, 0, 8])
+            }),
+            why: "where there is IPv6, Open MPI 5.0.7 finds no way to the children (open-mpi/ompi issue 14079)",
+        },
+        Row {
             targets: &[Spawn],
             variables: &["PATH"],
             change: Extend(path_to_prte),
@@ -418,6 +431,10 @@ mod tests {
             needed(Target::Mpiexec, &text, &[], |_| ())
         };
         assert_eq!(intel("2021.18"), ["I_MPI_SPAWN=on"]);
+        let debian = |target| needed(target, "Open MPI v5.0.7", &[], |_| ());
+        for target in [Target::Init, Target::Prte] {
+            assert_eq!(debian(target), ["OMPI_MCA_btl_tcp_disable_family=6"]);
+        }
         assert_eq!(intel("2022.1"), ["I_MPI_SPAWN=on"]);
         assert!(intel("2021.17").is_empty());
         let session = |mpi| needed(Target::Init, mpi, &[], |facts| facts.interactive = true);

@@ -123,7 +123,7 @@ fn the_recipes_are_of_this_version() {
     let version = env!("CARGO_PKG_VERSION");
     for (recipe, line) in [
         ("spawnfix.eb", format!("version = '{version}'\n")),
-        ("meta.yaml", format!("  version: \"{version}\"\n")),
+        ("recipe.yaml", format!("  version: \"{version}\"\n")),
     ] {
         let file = root().join("scripts/package/recipes").join(recipe);
         let text = fs::read_to_string(file).expect("it is there");

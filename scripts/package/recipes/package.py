@@ -1,5 +1,6 @@
-# Spack: put it into packages/spawnfix/package.py of a repository of yours, and set `git` to your clone. Written by
-# spack_repo/builtin/build_systems/makefile.py of spack-packages (July 2026); not tried.
+# Spack: put it into packages/spawnfix/package.py of a repository of yours (`spack repo create`, `spack repo add`), and set
+# `git` to your clone; then `spack install spawnfix`. Tried with Spack 1.2.0.dev0 and spack-packages of July 2026, with gcc and
+# Rust as externals.
 from spack_repo.builtin.build_systems.makefile import MakefilePackage
 
 from spack.package import *
