@@ -1,4 +1,4 @@
-//! What users read says what is so: the manual page, README's pictures.
+//! What users read says what is so: the manual page and its examples, README's table and pictures.
 
 use std::fs;
 
@@ -86,6 +86,124 @@ fn the_manual_page_has_every_option_and_setting_and_no_fault() {
     assert!(output.status.success(), "{said}");
     if !said.is_empty() {
         skip(said.trim()); // mandoc or man is not here
+    }
+}
+
+/// The blocks of the manual page that are typed or read by a machine, in EXAMPLES and CAVEATS, without what mdoc needs.
+fn examples(page: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut lines = page.lines().skip_while(|line| *line != ".Sh EXAMPLES");
+    while let Some(line) = lines.next() {
+        if let Some(typed) = line.strip_prefix(".Dl ") {
+            blocks.push(typed.to_owned());
+        } else if line.starts_with(".Bd -literal") {
+            let block: Vec<_> = lines.by_ref().take_while(|line| *line != ".Ed").collect();
+            blocks.push(block.join("\n"));
+        }
+    }
+    blocks
+}
+
+/// Each is done as it stands there, next to what it needs.
+#[test]
+fn each_example_of_the_manual_page_does_what_it_says() {
+    if !MPICH_4_2_3.is_here() {
+        return;
+    }
+    let page = fs::read_to_string(root().join("scripts/share/spawnfix.1")).expect("it is there");
+    let dir = place();
+    let write = |name: &str, text: &str| {
+        let file = dir.path().join(name);
+        fs::create_dir_all(file.parent().expect("it has one")).expect("it is ours");
+        fs::write(&file, text).expect("it is ours");
+    };
+    let maps = "print('libspawnfix' in open('/proc/self/maps').read())\n";
+    write("maps.py", maps);
+    write("lines", &format!("{maps}exit\n"));
+    write("input.txt", "12345");
+    script(
+        &dir.path().join("solver"),
+        "#!/bin/sh\necho interactive: $SPAWNFIX_INTERACTIVE\n",
+    );
+    script(&dir.path().join("simulation"), "#!/bin/sh\nwc -c\n");
+    let bin = wrapper().parent().expect("it has one").to_owned();
+    let path = path_with(&[&bin, &MPICH_4_2_3.prefix().join("bin")]);
+    let shell = |words: &str| {
+        let mut shell = sh(words);
+        shell.env("PATH", &path).env("HOME", dir.path());
+        shell
+            .env("JUPYTER_PATH", dir.path())
+            .env_remove("SPAWNFIX_GUARD");
+        let output = run(shell.current_dir(dir.path()));
+        text(&output.stdout) + &text(&output.stderr)
+    };
+    let mut tried = 0;
+    for block in examples(&page) {
+        let typed = block.replace("$ ", "");
+        let (said, expected) = match typed.split(' ').collect::<Vec<_>>()[..] {
+            ["spawnfix", "ipython"] | ["eval", ..] => {
+                (shell(&format!("{{ {typed}\n}} <lines")), "True")
+            }
+            ["spawnfix", "-i", "./solver"] => (shell(&typed), "interactive: 1"),
+            ["spawnfix", "--check" | "--report", ..] => (shell(&typed), "works, in "),
+            ["#!/bin/sh\n#SBATCH", ..] => {
+                let module = "module() { echo \"$@\"; }";
+                (
+                    shell(&format!("{module}\n{typed}")),
+                    "load mpich spawnfix\n5",
+                )
+            }
+            ["{\n", ..] => {
+                write("kernels/mpi/kernel.json", &typed);
+                (shell("jupyter run --kernel=mpi maps.py"), "True")
+            }
+            // sweep.rs; wrapper.rs; R in job_control.rs, and there is no package of Julia; check.rs with a Debian.
+            ["spawnfix", "--sweep"] | ["ln", ..] | ["spawnfix", "R", ..] | ["python3", ..] => {
+                continue;
+            }
+            _ => panic!("an example that nothing tries: {block}"),
+        };
+        assert!(said.contains(expected), "{block}\n{said}");
+        tried += 1;
+    }
+    assert_eq!(tried, 7, "the examples of the manual page");
+}
+
+#[test]
+fn each_option_is_typed_in_a_test_and_each_remedy_is_in_the_manual_page() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).expect("it is there");
+    let page = read("scripts/share/spawnfix.1");
+    let help = says(command(wrapper()).arg("--help"));
+    let tests: String = ["wrapper", "check", "sweep", "install"]
+        .map(|name| read(&format!("tests/cases/{name}.rs")))
+        .concat();
+    let options: Vec<_> = help
+        .split_whitespace()
+        .filter(|word| word.starts_with("--") && word.len() > 2)
+        .map(|word| word.trim_end_matches(|c: char| !c.is_alphabetic()))
+        .collect();
+    assert!(options.len() > 10, "{help}");
+    for option in options {
+        assert!(
+            tests.contains(&format!("{option}\"")) || tests.contains(&format!("{option}=")),
+            "{option} is typed in no test"
+        );
+    }
+    let remedies = read("src/mpi/remedies.rs");
+    let (table, _) = remedies
+        .split_once("/// What this environment needs.")
+        .expect("the table ends there");
+    let rows = table.split("variables: &[").skip(1);
+    let first = rows.filter_map(|row| row.split('"').nth(1));
+    let first: Vec<_> = first.collect();
+    assert!(first.len() > 10, "{table}");
+    let (_, section) = page.split_once(".Sh REMEDIES").expect("it has one");
+    let (section, _) = section.split_once("\n.Sh ").expect("one follows");
+    for variable in first {
+        assert!(
+            section.contains(&format!(".Ev {variable}")),
+            "{variable} is not in the manual page"
+        );
     }
 }
 
