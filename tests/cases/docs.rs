@@ -104,7 +104,7 @@ fn examples(page: &str) -> Vec<String> {
     blocks
 }
 
-/// Each is done as it stands there, next to what it needs.
+/// Each is done as it stands there, next to what it needs; and README's command for Jupyter.
 #[test]
 fn each_example_of_the_manual_page_does_what_it_says() {
     if !MPICH_4_2_3.is_here() {
@@ -122,10 +122,10 @@ fn each_example_of_the_manual_page_does_what_it_says() {
     write("lines", &format!("{maps}exit\n"));
     write("input.txt", "12345");
     script(
-        &dir.path().join("solver"),
+        dir.path().join("solver"),
         "#!/bin/sh\necho interactive: $SPAWNFIX_INTERACTIVE\n",
     );
-    script(&dir.path().join("simulation"), "#!/bin/sh\nwc -c\n");
+    script(dir.path().join("simulation"), "#!/bin/sh\nwc -c\n");
     let bin = wrapper().parent().expect("it has one").to_owned();
     let path = path_with(&[&bin, &MPICH_4_2_3.prefix().join("bin")]);
     let shell = |words: &str| {
@@ -167,6 +167,14 @@ fn each_example_of_the_manual_page_does_what_it_says() {
         tried += 1;
     }
     assert_eq!(tried, 7, "the examples of the manual page");
+    let readme = fs::read_to_string(root().join("README.md")).expect("it is there");
+    let line = readme.lines().find(|line| line.contains("-m ipykernel"));
+    let said = shell(line.expect("README makes a kernel"));
+    let spec = dir
+        .path()
+        .join(".local/share/jupyter/kernels/spawnfix/kernel.json");
+    let spec = fs::read_to_string(spec).expect(&said);
+    assert!(spec.contains("libspawnfix.so"), "{spec}");
 }
 
 #[test]

@@ -211,7 +211,11 @@ fn someone_works(root: &str, path: &str, words: &[&str]) -> Report {
         prompt.type_line(&format!("report('line', {line})"));
     }
     prompt.type_line("leave()");
-    prompt.leave()
+    // Intel's MPI_Finalize waits for children that crashed.
+    prompt.leave_by(match path.contains("impi") {
+        true => "os._exit(0)",
+        false => "exit",
+    })
 }
 
 /// Whether all of that came about.
@@ -257,8 +261,9 @@ fn the_wheel_cures(root: &str, mpi: &str, version: &str) {
     let cured = someone_works(root, &path, &["spawnfix", "ipython"]);
     cured.check(went_well(&cured), "everything that is done works");
     let bare = someone_works(root, &path, &["ipython"]);
+    // Intel MPI 2021.18 cannot spawn without I_MPI_SPAWN: a remedy.
     bare.check(
-        bare.count("answered") > 0 && !went_well(&bare),
+        (mpi == "impi-rt" || bare.count("answered") > 0) && !went_well(&bare),
         "without the library the spawn succeeds, and something else fails",
     );
 
