@@ -272,7 +272,7 @@ fn readme_says_of_each_mpi_what_the_cases_find() {
         ("MPICH 4.3.2 to 5.0.2", MPICH_4_3_2, kills),
         ("MPICH 4.3.2 to 5.0.2", MPICH_5_0_2, kills),
         (
-            "Intel MPI 2021.13",
+            "Intel MPI 2021.13 to 2021.17",
             INTEL_MPI,
             Some("Ctrl-C breaks the session"),
         ),
