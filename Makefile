@@ -31,8 +31,8 @@ test: build ## fetch the MPI libraries into target/mpi (once), then run every te
 	$(CARGO) test --locked $(TESTFLAGS)
 
 # It needs root to make hosts of namespaces: tests/cluster/three-hosts. It says what is missing.
-test-cluster: build ## test on three hosts, by ssh and by Slurm, made of namespaces of this one; needs root; two minutes
-	scripts/fetch/mpi mpich-4.0.3 mpich-4.1.3 mpich-4.2.3 mpich-4.3.2 mpich-5.0.2
+test-cluster: build ## test on three hosts, by ssh and by Slurm, made of namespaces of this one; needs root; four minutes
+	scripts/fetch/mpi mpich-4.0.3 mpich-4.1.3 mpich-4.2.3 mpich-4.3.2 mpich-5.0.2 impi-2021.13.1 impi-2021.18.1 openmpi-4.1.8 openmpi-5.0.11
 	$(CARGO) test --locked --test long cluster:: -- --ignored
 
 test-faults: build ## make each system call of child, agent and bridge fail, by strace; kill mpiexec, agent and bridge at each step

@@ -3,7 +3,7 @@
  * reads its stdin to the end, lets the last children go, and ends. What it read goes to $APP_READ byte for byte.
  *
  * hosts [children N] [times N] [host NAME: asked for in MPI_Info] [crash: the first children crash]
- *       [early: lets the last children go before it reads]
+ *       [early: lets the last children go before it reads] [keep: lets no children go before it has read]
  */
 #include <mpi.h>
 #include <signal.h>
@@ -20,11 +20,14 @@ struct name {
     char text[64];
 };
 
+/* Hosts may all bear one name: tests/cluster/three-hosts says which one this is. */
 static struct name host(void)
 {
     struct name name = {""};
-    if (gethostname(name.text, sizeof name.text - 1))
+    FILE *file = fopen("/run/three-hosts", "re");
+    if (!file || fscanf(file, "%63s", name.text) != 1)
         abort();
+    fclose(file);
     return name;
 }
 
@@ -67,7 +70,7 @@ static int child(MPI_Comm parent)
 /* Spawns, and hears of each child. False: it could not. */
 static int spawn(char *self, int count, MPI_Info info, MPI_Comm *children)
 {
-    char *arguments[] = {"child", NULL}, text[MPI_MAX_ERROR_STRING];
+    char *arguments[] = {"child", getenv("APP_REPORT"), NULL}, text[MPI_MAX_ERROR_STRING];
     int length, size;
     report("spawning=");
     int rc = MPI_Comm_spawn(self, arguments, count, info, 0, MPI_COMM_SELF, children, MPI_ERRCODES_IGNORE);
@@ -120,13 +123,16 @@ static void read_all(void)
 
 int main(int argc, char **argv)
 {
-    int count = 1, times = 1, crash = 0, early = 0, there = 0;
-    MPI_Comm parent, children;
+    int count = 1, times = 1, crash = 0, early = 0, keep = 0, kept = 0;
+    MPI_Comm parent, children[64];
     MPI_Info info;
     MPI_Init(&argc, &argv);
     MPI_Comm_get_parent(&parent);
-    if (parent != MPI_COMM_NULL)
+    if (parent != MPI_COMM_NULL) {
+        /* Open MPI gives children on other hosts no environment of the application's. */
+        setenv("APP_REPORT", argv[2], 0);
         return child(parent);
+    }
 
     MPI_Info_create(&info);
     for (int i = 1; i < argc; i++) {
@@ -140,17 +146,22 @@ int main(int argc, char **argv)
             crash = 1;
         else if (!strcmp(argv[i], "early"))
             early = 1;
+        else if (!strcmp(argv[i], "keep"))
+            keep = 1;
     }
     MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
     report("parent=on %s", host().text);
     for (int i = 0; i < times; i++) {
-        there = spawn(argv[0], count, info, &children);
-        if (there && (i < times - 1 || early))
-            tell(children, crash && i == 0 ? CRASH : LEAVE), there = 0;
+        if (!spawn(argv[0], count, info, &children[kept]))
+            continue;
+        if (keep || (i == times - 1 && !early))
+            kept++;
+        else
+            tell(children[kept], crash && i == 0 ? CRASH : LEAVE);
     }
     read_all();
-    if (there)
-        tell(children, LEAVE);
+    while (kept)
+        tell(children[--kept], LEAVE);
     MPI_Info_free(&info);
     report("finalizing=");
     MPI_Finalize();

@@ -13,6 +13,7 @@
 
 pub mod bash_session;
 mod build;
+pub mod cluster;
 pub mod commands;
 pub mod installed;
 pub mod ipython;
