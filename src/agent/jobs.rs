@@ -9,6 +9,7 @@ use super::context::{Context, Contexts};
 use super::job::{Job, ReplyTo, Task};
 use super::job_state::State;
 use super::launcher::{Attempts, Launchers};
+use super::listener::addresses;
 use super::lost_children::Connecting;
 use super::places::{Chosen, Places};
 use super::waiting::Asked;
@@ -50,10 +51,15 @@ impl Jobs {
     }
 
     /// Sends a request to the job that serves it, or starts a job for it.
-    pub fn ask(&mut self, message: Message, app: &mut App) {
+    pub fn ask(&mut self, mut message: Message, app: &mut App) {
         let spawns = Request::of(&message) == Request::Spawn;
         let dedicated = app.process.interactive && spawns;
         let context = self.contexts.now(&app.process);
+        // All children start on this host anyway. For a `host` MPICH 4.2's mpiexec starts a proxy of its own, and fails when
+        // that has ended: ui_cmd_cb in src/pm/hydra/mpiexec/pmiserv_pmci.c (pmodels/mpich pull request 7712).
+        if spawns && context.hosts().is_none() {
+            message = message.without_hosts(&addresses());
+        }
         let serves = |job: &&mut Job| {
             !dedicated && job.is_shared() && (!spawns || job.task.context == context)
         };

@@ -92,6 +92,25 @@ impl Message {
         Message(text)
     }
 
+    /// This spawn without the info keys `host` of these values: the process manager passes over a key that is not known.
+    pub fn without_hosts(&self, hosts: &[String]) -> Message {
+        let is_one = |value: &[u8]| hosts.iter().any(|host| host.as_bytes() == value);
+        let mut text = Vec::new();
+        let mut lines = self.0.split_inclusive(|&byte| byte == b'\n').peekable();
+        while let Some(line) = lines.next() {
+            let key = line.strip_suffix(b"=host\n");
+            let key = key.filter(|key| key.starts_with(b"info_key_"));
+            let value = lines
+                .peek()
+                .and_then(|next| next.split(|&byte| byte == b'=').nth(1));
+            match key.filter(|_| value.is_some_and(|value| is_one(value.trim_ascii_end()))) {
+                Some(key) => text.extend([key, b"=left_out\n"].concat()),
+                None => text.extend_from_slice(line),
+            }
+        }
+        Message(text)
+    }
+
     /// How many processes this spawn asks for, in all of its blocks.
     pub fn total_processes(&self) -> usize {
         let lines = self.0.split(|&byte| byte == b'\n');
@@ -283,5 +302,24 @@ mod tests {
         let text = "mcmd=spawn\nnprocs=1\nexecname=/bin/b\ntotspawns=1\nspawnssofar=1\narg1=--placeholder\n\
                     arg2=/lib/libmpi.so\nargcnt=2\npreput_num=1\npreput_key_0=P\npreput_val_0=v\ninfo_num=0\nendcmd\n";
         assert_eq!(String::from_utf8_lossy(other.bytes()), text);
+    }
+
+    #[test]
+    fn a_host_is_left_out_where_it_is_this_one() {
+        let spawn = |first, third| {
+            let info = "info_key_0=host\ninfo_val_0=here\ninfo_key_1=path\ninfo_val_1=host\n";
+            let info = info.replace("host\ninfo_val_0", first);
+            Message::line(format!(
+                "mcmd=spawn\narg1=host\n{info}endcmd\nmcmd=spawn\ninfo_key_0={third}\nendcmd"
+            ))
+        };
+        let host = "host\ninfo_val_0";
+        let given = spawn(host, "host\ninfo_val_0=there");
+        let left = given.without_hosts(&["here".to_owned()]);
+        assert_eq!(
+            left,
+            spawn("left_out\ninfo_val_0", "host\ninfo_val_0=there")
+        );
+        assert_eq!(given.without_hosts(&[]), given);
     }
 }

@@ -107,6 +107,45 @@ fn each_spawn_of_a_session_goes_on_where_the_last_one_ended() {
     });
 }
 
+/// The mpiexec of MPICH 4.2 and 4.3.1 starts a proxy of its own for a `host`, and fails when that has ended: ui_cmd_cb in
+/// src/pm/hydra/mpiexec/pmiserv_pmci.c (pmodels/mpich pull request 7712). So it does under `mpiexec -n 1`, too.
+#[test]
+fn children_on_a_host_that_is_this_one_end_well_and_the_application_goes_on() {
+    let mpis = [MPICH_4_1_3, MPICH_4_2_3, MPICH_4_3_1, MPICH_5_0_2];
+    side_by_side(&mpis, |mpi| {
+        let run = |program: Program, library: bool| {
+            let program = program.arg(app("here.py")).under(mpi).library(library);
+            let program = program.deadline(if library { 90 } else { 20 });
+            program.stdin(Stdin::Null).piped().run()
+        };
+        let cured = run(Program::new(mpi.bin("python")), true);
+        cured.check_has_agent();
+        cured.check(
+            cured.count("child") == 6 && cured.fact("end").is_some() && cured.code() == Some(0),
+            "six children, one after the other",
+        );
+        cured.check(
+            !cured.output.contains("[mpiexec@"),
+            "no message of mpiexec's",
+        );
+        if [MPICH_4_2_3.name, MPICH_4_3_1.name].contains(&mpi.name) {
+            let mpiexec = Program::new(mpi.bin("mpiexec")).args(["-n", "1"]);
+            let bare = run(mpiexec.arg(mpi.bin("python")), false);
+            bare.check(
+                bare.fact("end").is_none() && bare.output.contains("Launch proxy failed."),
+                "mpiexec fails by itself",
+            );
+        }
+        if mpi.name == MPICH_4_2_3.name {
+            let bare = run(Program::new(mpi.bin("python")), false);
+            bare.check(
+                bare.fact("end").is_none(),
+                "without the library it is killed",
+            );
+        }
+    });
+}
+
 /// tests/apps/context.py.
 fn context(mpi: Mpi, args: &[&str], library: bool, is_session: bool) -> Program {
     let python = Program::new(mpi.bin("python")).arg(app("context.py"));
