@@ -4,8 +4,7 @@
 //! that are gone, has a placeholder connect in their place, so that libmpi returns, and marks the call as failed: then
 //! [`failed_spawn`](crate::preload::failed_spawn).
 
-#[cfg(target_os = "linux")]
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -13,6 +12,7 @@ use libc::c_int;
 
 use crate::preload::c_strings::c_strings;
 use crate::preload::host_process;
+use crate::preload::memory_file;
 use crate::preload::real_fn::RealFn;
 use crate::shared::spawn_page::SpawnPage;
 
@@ -83,36 +83,14 @@ unsafe fn write_environment(page: &SpawnPage, record: &[u8]) {
         .store(writing.wrapping_add(1), Ordering::SeqCst);
 }
 
-/// A page that the agent finds by its descriptor, which stays open. `None`: the system has no memfd, the process may soon have
-/// no descriptor left for libmpi, or may write no file of this size.
+/// A page that the agent finds by its descriptor, which stays open. `None`: there can be no such file.
 fn create_page() -> Option<&'static SpawnPage> {
-    #[cfg(target_os = "linux")]
-    // SAFETY: a C string and integers; glibc before 2.27 has no memfd_create. The descriptor is this function's own.
-    // All zeroes is a rlimit.
-    unsafe {
-        let allows = |resource, amount: libc::rlim_t| {
-            let mut limit = std::mem::zeroed::<libc::rlimit>();
-            libc::getrlimit(resource, &mut limit) == 0 && amount <= limit.rlim_cur
-        };
-        // SpawnPage::LINK has this name.
-        let name = c"spawnfix".as_ptr();
-        let created = libc::syscall(libc::SYS_memfd_create, name, libc::MFD_CLOEXEC) as RawFd;
-        // Above fd 2: what the application has closed there stays closed.
-        let fd = libc::fcntl(created, libc::F_DUPFD_CLOEXEC, 3);
-        libc::close(created);
-        // libmpi needs four descriptors for a spawn; ftruncate beyond the limit would send SIGXFSZ.
-        let usable = fd >= 0
-            && allows(libc::RLIMIT_NOFILE, fd as libc::rlim_t + 16)
-            && allows(libc::RLIMIT_FSIZE, SpawnPage::SIZE as libc::rlim_t)
-            && libc::ftruncate(fd, SpawnPage::SIZE as libc::off_t) == 0;
-        let page = usable.then(|| SpawnPage::map(fd)).flatten();
-        if page.is_none() {
-            libc::close(fd);
-        }
-        page
-    }
-    #[cfg(not(target_os = "linux"))]
-    None
+    // SpawnPage::LINK has this name.
+    let file = memory_file::create(c"spawnfix", SpawnPage::SIZE as u64)?;
+    // SAFETY: it has this size, and nobody else has the descriptor.
+    let page = unsafe { SpawnPage::map(file.as_raw_fd()) }?;
+    let _ = file.into_raw_fd();
+    Some(page)
 }
 
 /// Whether this process is alone in this communicator. Others in it would have to disconnect from the placeholder as

@@ -2,10 +2,15 @@
 //! [`child_words`](crate::shared::child_words).
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 
 use libc::{c_char, c_int};
 
+use crate::mpi::environment;
 use crate::preload::c_strings::c_strings;
+use crate::preload::memory_file;
 use crate::preload::own_path;
 use crate::shared::child_words::CHILD;
 use crate::shared::logging::Escaped;
@@ -13,6 +18,9 @@ use crate::shared::logging::Escaped;
 /// The longest word that is passed as it is. MPICH 4.0 builds a line in 1,024 bytes (PMIU_MAXLINE in
 /// src/pmi/simple/simple_pmiutil.h).
 const LONGEST_WORD: usize = 800;
+
+/// The longest word that Linux passes to a process: MAX_ARG_STRLEN in include/uapi/linux/binfmts.h, without the NUL.
+const LONGEST_ARGUMENT: usize = (128 << 10) - 1;
 
 /// The most bytes of all words: hydra takes a spawn in a buffer of 64 KiB (HYD_TMPBUF_SIZE in
 /// src/pm/hydra/include/hydra.h), and kills the application if there is more.
@@ -37,11 +45,13 @@ pub struct Replaced {
     _arrays: Vec<Vec<*const c_char>>,
     commands: Vec<*const c_char>,
     argvs: Vec<*const *const c_char>,
+    /// In which children find words that are too long for hydra.
+    _files: Vec<File>,
 }
 
 impl Replaced {
     /// The words of each command, its name first.
-    fn new(words: Vec<Vec<CString>>) -> Replaced {
+    fn new(words: Vec<Vec<CString>>, files: Vec<File>) -> Replaced {
         let pointers = |words: &Vec<CString>| -> Vec<*const c_char> {
             let words = words.iter().map(|word| word.as_ptr());
             words.chain([std::ptr::null()]).collect()
@@ -52,6 +62,7 @@ impl Replaced {
             argvs: arrays.iter().map(|array| array[1..].as_ptr()).collect(),
             _words: words,
             _arrays: arrays,
+            _files: files,
         }
     }
 
@@ -91,6 +102,7 @@ pub unsafe fn replace(given: Arguments) -> Result<Option<Replaced>, String> {
     let Some(own) = own_path::command() else {
         return Ok(None);
     };
+    let mut files = Vec::new();
     let replaced = children.iter().map(|words| {
         // A command that passes is left to hydra, which looks it up where its info says.
         if pass_unchanged(words) {
@@ -99,21 +111,45 @@ pub unsafe fn replace(given: Arguments) -> Result<Option<Replaced>, String> {
                 .map(|word| CString::new(*word).unwrap_or_default());
             return Ok(words.collect());
         }
-        let pieces = encode(words).map_err(|bytes| too_long(words, bytes))?;
+        let text = encode(words);
+        let pieces = if text.len() <= MOST_BYTES {
+            cut(&text)
+        } else {
+            let (file, name) = written(words, &text).ok_or_else(|| too_long(words))?;
+            files.push(file);
+            vec![name]
+        };
         let head = [own.clone(), CHILD.to_owned()];
         Ok(head.into_iter().chain(pieces).collect())
     });
     let replaced: Result<Vec<_>, String> = replaced.collect();
-    Ok(Some(Replaced::new(replaced?)))
+    let replaced = replaced?;
+    Ok(Some(Replaced::new(replaced, files)))
 }
 
-fn too_long(words: &[&[u8]], bytes: usize) -> String {
+/// A file that has the text of these words as long as it is open, and the piece that names it. `None`: a word is too long,
+/// children may be on other hosts, or there can be no such file.
+fn written(words: &[&[u8]], text: &[u8]) -> Option<(File, CString)> {
+    let is_short = |word: &&[u8]| word.len() <= LONGEST_ARGUMENT;
+    let hosts = environment::hosts(|name| std::env::var_os(name).is_some());
+    if hosts.is_some() || !words.iter().all(is_short) {
+        return None;
+    }
+    let file = memory_file::create(c"spawnfix-arguments", text.len() as u64)?;
+    file.write_all_at(text, 0).ok()?;
+    let (pid, fd) = (std::process::id(), file.as_raw_fd());
+    let name = CString::new(format!("</proc/{pid}/fd/{fd}")).ok()?;
+    Some((file, name))
+}
+
+fn too_long(words: &[&[u8]]) -> String {
+    let bytes: usize = words.iter().map(|word| word.len()).sum();
     let numbered = words.iter().copied().enumerate();
     let longest = numbered.max_by_key(|(_, word)| word.len());
     let (number, longest) = longest.unwrap_or_default();
     format!(
-        "the arguments of {} take {bytes} bytes, and mpiexec takes about 49,000; argument {number}, '{}…', has {}: \
-         pass it in a file",
+        "the arguments of {} take {bytes} bytes; Linux takes 131,071 in one, and mpiexec about 49,000 if there are other \
+         hosts; argument {number}, '{}…', has {}: pass it in a file",
         Escaped(words[0]),
         Escaped(&longest[..longest.len().min(40)]),
         longest.len()
@@ -165,11 +201,8 @@ pub fn pass_unchanged(words: &[&[u8]]) -> bool {
         && words.iter().all(passes)
 }
 
-/// The pieces that carry these words.
-///
-/// # Errors
-/// They are too long: as many bytes would be needed.
-pub fn encode(words: &[&[u8]]) -> Result<Vec<CString>, usize> {
+/// The text that carries these words.
+fn encode(words: &[&[u8]]) -> Vec<u8> {
     let mut text = Vec::new();
     for &byte in words.iter().flat_map(|word| word.iter().chain(&[0])) {
         if is_plain(byte) {
@@ -178,13 +211,15 @@ pub fn encode(words: &[&[u8]]) -> Result<Vec<CString>, usize> {
             text.extend(format!("%{byte:02X}").into_bytes());
         }
     }
-    if text.len() > MOST_BYTES {
-        return Err(text.len());
-    }
+    text
+}
+
+/// The pieces of this text.
+fn cut(text: &[u8]) -> Vec<CString> {
     let pieces = text.chunks(LONGEST_WORD);
-    Ok(pieces
+    pieces
         .map(|piece| CString::new(piece).unwrap_or_default())
-        .collect())
+        .collect()
 }
 
 fn is_plain(byte: u8) -> bool {
@@ -234,9 +269,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_or_no_encoding_is_refused() {
-        assert!(encode(&[&[b'x'; MOST_BYTES - 3]]).is_ok());
-        assert_eq!(encode(&[&[b'x'; MOST_BYTES]]), Err(MOST_BYTES + 3));
+    fn words_that_are_too_long_for_hydra_are_in_a_file() {
+        let word = [b'x'; 100_000];
+        let words: [&[u8]; 2] = [b"app", &word];
+        let (file, name) = written(&words, &encode(&words)).unwrap();
+        assert_eq!(
+            decoded(std::slice::from_ref(&name)),
+            Some(vec![b"app".to_vec(), word.to_vec()])
+        );
+        drop(file);
+        assert_eq!(decoded(&[name]), None);
+    }
+
+    #[test]
+    fn what_is_no_encoding_is_refused() {
         for text in ["", "a", "a%0", "a%GG", "a%00b"] {
             assert_eq!(decode([OsString::from(text)].into_iter()), None, "{text}");
         }
@@ -248,7 +294,7 @@ mod tests {
             words in prop::collection::vec(prop::collection::vec(1_u8.., 0..300), 1..9)
         ) {
             let given: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-            let pieces = encode(&given).unwrap();
+            let pieces = cut(&encode(&given));
             let passed: Vec<&[u8]> = pieces.iter().map(|piece| piece.as_bytes()).collect();
             prop_assert!(pass_unchanged(&passed));
             prop_assert_eq!(decoded(&pieces), Some(words));

@@ -14,6 +14,7 @@ pub mod host_process;
 pub mod init;
 #[cfg(target_vendor = "apple")]
 pub mod macos;
+pub mod memory_file;
 pub mod mpi_hooks;
 pub mod nested;
 pub mod own_path;

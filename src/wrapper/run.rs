@@ -32,7 +32,7 @@ pub fn command(words: Vec<OsString>, settings: Vec<Variable>) -> ExitCode {
 /// Becomes the child whose words these pieces carry, without the library.
 pub fn child(pieces: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(words) = child_words::decode(pieces) else {
-        eprint_prefixed("--child is for the library's own use");
+        eprint_prefixed("--child: arguments of the library's own, made on this host, are expected");
         return ExitCode::from(2);
     };
     match paths::find(&words[0]) {

@@ -77,10 +77,12 @@ else:
         report(f"list_{number}={'same' if spawned([words]) == [words] else 'changed'}")
     two = [[b"plain"], [b"", b"\\"]]
     report(f"two={'same' if spawned(two) == two else 'changed'}")
+    long = [[b"x" * 100_000, b"", b"y\n" * 65_000], [b"z" * 131_071]]
+    report(f"long={'same' if spawned(long) == long else 'changed'}")
     try:
-        spawned([[b"x" * 100_000]])
-        report("long=passed")
+        spawned([[b"x" * 131_072]])
+        report("too_long=passed")
     except MPI.Exception as error:
-        report(f"long={error.Get_error_class() == MPI.ERR_SPAWN}")
+        report(f"too_long={error.Get_error_class() == MPI.ERR_SPAWN}")
     report(f"after={'same' if spawned([[b'still here']]) == [[b'still here']] else 'changed'}")
 report("end=")
