@@ -13,10 +13,10 @@ use std::process::{Command, Stdio};
 /// takes no lock if the C library was not loaded with dlopen (glibc's _dl_fixup in elf/dl-runtime.c, _dl_lookup_symbol_x in
 /// elf/dl-lookup.c), so a forked child may do it.
 const BOUND_ON_CALL: &str = "
-    __errno_location __xpg_strerror_r _exit abort access bcmp bind clock_gettime close closedir connect dirfd
-    dl_iterate_phdr dladdr dlclose dlopen dlsym dup2 execve fcntl free fstat fstat64 ftruncate getauxval
+    __errno_location __xpg_strerror_r _exit abort access bcmp bind clock_gettime clock_nanosleep close closedir connect dirfd
+    dl_iterate_phdr dladdr dlclose dlopen dlsym dup2 execve fcntl free fstat fstat64 ftruncate64 getauxval
     getcwd getenv geteuid getpeername getpid getppid getrlimit ioctl isatty lstat lstat64 malloc memcpy memmove
-    memset mmap open open64 opendir poll posix_memalign pthread_setcancelstate read readdir64 realloc setenv
+    memset mmap open open64 opendir poll posix_memalign pthread_setcancelstate pwrite64 read readdir64 realloc setenv
     sigaction signal socket stat stat64 strlen syscall unsetenv write
 ";
 

@@ -18,6 +18,8 @@ pub mod memory_file;
 pub mod mpi_hooks;
 pub mod nested;
 pub mod own_path;
+#[cfg(target_os = "linux")]
+pub mod pmix_lookup;
 pub mod real_fn;
 pub mod spawn;
 pub mod stack_buffer;

@@ -10,6 +10,8 @@ use libc::c_void;
 use crate::preload::child_arguments::Arguments as Children;
 use crate::preload::host_process::contained;
 use crate::preload::init;
+#[cfg(target_os = "linux")]
+use crate::preload::pmix_lookup;
 use crate::preload::real_fn::RealFn;
 use crate::preload::spawn;
 
@@ -144,4 +146,14 @@ mpi_hook! {
     PMPI_Init_thread(argc: Word, argv: Word, required: c_int, provided: Word),
     // SAFETY: the arguments are the caller's.
     |real, call| init::around("PMPI_Init_thread", &real, || unsafe { call(argc, argv, required, provided) })
+}
+
+#[cfg(target_os = "linux")]
+mpi_hook! {
+    /// `PMIx_Lookup` (PMIx 4.1, section 8.4), by which Open MPI waits for children: `data`, `ndata`, `info`, `ninfo`.
+    PMIx_Lookup(data: Word, count: usize, info: Word, directives: usize),
+    // SAFETY: the arguments are the caller's, or the same without directives.
+    |real, call| unsafe {
+        pmix_lookup::around(data, || call(data, count, info, directives), || call(data, count, 0, 0))
+    }
 }

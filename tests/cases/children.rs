@@ -112,7 +112,7 @@ fn each_spawn_of_a_session_goes_on_where_the_last_one_ended() {
 /// src/pm/hydra/mpiexec/pmiserv_pmci.c (pmodels/mpich pull request 7712). So it does under `mpiexec -n 1`, too.
 #[test]
 fn children_on_a_host_that_is_this_one_end_well_and_the_application_goes_on() {
-    let mpis = [MPICH_4_1_3, MPICH_4_2_3, MPICH_4_3_1, MPICH_5_0_2];
+    let mpis = [MPICH_4_2_3, MPICH_4_3_1, MPICH_5_0_2];
     side_by_side(&mpis, |mpi| {
         let run = |program: Program, library: bool| {
             let program = program.arg(app("here.py")).under(mpi).library(library);

@@ -50,6 +50,7 @@ fn it_shows_a_program_its_hooks_and_nothing_else() {
             "MPI_Comm_spawn_multiple",
             "MPI_Init",
             "MPI_Init_thread",
+            "PMIx_Lookup",
             "PMPI_Init",
             "PMPI_Init_thread",
             "execv",
