@@ -23,7 +23,8 @@
 //!    the launcher.
 //! 6. The real `MPI_Comm_spawn` returns, and the outcome is logged. If the children ended before they connected, the real
 //!    function would never return. The agent sees that by a page that it shares with the library
-//!    ([`shared::spawn_page`]), and makes it return; the hook then raises MPI_ERR_SPAWN ([`preload::failed_spawn`]).
+//!    ([`shared::spawn_page`]), and makes it return; the hook then raises MPI_ERR_SPAWN ([`preload::failed_spawn`]). Under Open MPI the library sees
+//!    it itself (`preload::pmix_lookup`).
 //!
 //! Under an MPI that spawnfix does not know, [`preload::call_guard`] takes fd 0 away from the application for as long as
 //! the call lasts.
