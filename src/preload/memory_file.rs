@@ -24,5 +24,8 @@ pub fn create(name: &CStr, size: u64) -> Option<File> {
         (usable && file.set_len(size).is_ok()).then_some(file)
     }
     #[cfg(not(target_os = "linux"))]
-    None
+    {
+        let _ = (name, size);
+        None
+    }
 }
