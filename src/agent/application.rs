@@ -83,11 +83,8 @@ impl Application {
             && polled
                 .iter()
                 .any(|fd| fd.revents().contains(PollFlags::HUP));
-        is_hung_up
-            || self
-                .terminal
-                .as_ref()
-                .is_some_and(|terminal| !terminal.exists())
+        let terminal = self.terminal.as_ref();
+        is_hung_up || terminal.is_some_and(|terminal| !terminal.exists())
     }
 
     /// The page on which its library says which spawns are running, and the file of it. `None`: the library has none, or there

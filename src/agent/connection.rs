@@ -50,33 +50,23 @@ impl Connection {
 
     /// The next message, if it has been read whole.
     pub fn next_message(&mut self) -> Option<Message> {
-        match self.decoder.next() {
-            Ok(message) => {
-                if let Some(message) = &message {
-                    log::trace!("from {}: {}", self.peer, Escaped(message.bytes()));
-                }
-                message
-            }
-            Err(_) => {
-                log::error!(
-                    "{} sends what is not PMI; closing the connection",
-                    self.peer
-                );
-                self.close();
-                self.decoder = Decoder::default();
-                None
-            }
-        }
+        let Ok(message) = self.decoder.next() else {
+            let peer = &self.peer;
+            log::error!("{peer} sends what is not PMI; closing the connection");
+            self.close();
+            self.decoder = Decoder::default();
+            return None;
+        };
+        let message = message?;
+        log::trace!("from {}: {}", self.peer, Escaped(message.bytes()));
+        Some(message)
     }
 
     /// Sends a message, if the peer still listens.
     pub fn send(&mut self, message: &Message) {
         log::trace!("to {}: {}", self.peer, Escaped(message.bytes()));
-        let sent = self
-            .stream
-            .as_mut()
-            .map(|stream| stream.write_all(message.bytes()));
-        if sent.is_some_and(|sent| sent.is_err()) {
+        let stream = self.stream.as_mut();
+        if stream.is_some_and(|stream| stream.write_all(message.bytes()).is_err()) {
             self.close();
         }
     }

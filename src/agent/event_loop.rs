@@ -138,10 +138,8 @@ impl Agent {
                     self.jobs.detach_serving();
                     // In a Slurm batch job, the application's end may be all for which Slurm waits: it would cancel the job
                     // steps in which the launchers are just ending, and say so. So the application ends a little later.
-                    let grace = match std::env::var_os("SLURM_JOB_ID") {
-                        Some(_) => SLURM_FINALIZE_GRACE,
-                        None => Duration::ZERO,
-                    };
+                    let slurm = std::env::var_os("SLURM_JOB_ID");
+                    let grace = slurm.map_or(Duration::ZERO, |_| SLURM_FINALIZE_GRACE);
                     self.finalizing = Some((reply, Instant::now() + grace));
                 }
                 Action::Abort(message) => {

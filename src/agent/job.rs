@@ -153,9 +153,7 @@ impl Job {
     pub fn detach(&mut self) {
         if self.step(Event::Detach) {
             match self.state {
-                State::Detaching => {
-                    self.request(Message::line("cmd=finalize"), ReplyTo::Nobody);
-                }
+                State::Detaching => self.request(Message::line("cmd=finalize"), ReplyTo::Nobody),
                 _ => self.end_launcher(),
             }
         }
@@ -218,9 +216,8 @@ impl Job {
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
         // Intel's proxies survive an mpiexec that is killed, each in a process group of its own.
-        for process in std::mem::take(&mut self.stragglers) {
-            process.kill();
-        }
+        let stragglers = std::mem::take(&mut self.stragglers);
+        stragglers.iter().for_each(Process::kill);
     }
 
     /// Sends the launcher and what it has in its process group a signal.

@@ -113,10 +113,8 @@ impl Jobs {
             job.task.context.environment == context.environment && !job.has_no_children(&all)
         };
         let taken = self.all.iter().filter(takes);
-        places.of_spawn(
-            spawn,
-            taken.flat_map(|job| job.task.places.places.iter().copied()),
-        )
+        let taken = taken.flat_map(|job| job.task.places.places.iter().copied());
+        places.of_spawn(spawn, taken)
     }
 
     fn next_number(&mut self) -> usize {

@@ -68,9 +68,8 @@ impl Attempts {
 impl Launchers {
     /// Whether the application's MPI is Intel's.
     pub fn is_of_intel(&self) -> bool {
-        self.mpi
-            .as_ref()
-            .is_some_and(|mpi| mpi.starts_with("Intel"))
+        let mpi = self.mpi.as_ref();
+        mpi.is_some_and(|mpi| mpi.starts_with("Intel"))
     }
 
     /// Starts the next launcher that can be executed, in this context and for these hosts. `None`: none is left, and the log
@@ -86,10 +85,8 @@ impl Launchers {
         if let Some(path) =
             directory.filter(|path| paths::without_deleted(path.as_bytes()) != path.as_bytes())
         {
-            log::warn!(
-                "{job}: the application's directory is gone: {}",
-                escape(path)
-            );
+            let path = escape(path);
+            log::warn!("{job}: the application's directory is gone: {path}");
         }
         while let Some(Candidate { file, why }) = attempts.untried.next() {
             match start(&file, hosts, context, &self.environment) {

@@ -202,10 +202,8 @@ impl Peer {
     fn read(&mut self, endpoint: &Endpoint) -> Poll<Option<u32>> {
         let missing = HELLO_LENGTH - self.sent.len();
         // What was read before an error is kept.
-        match (&self.stream)
-            .take(missing as u64)
-            .read_to_end(&mut self.sent)
-        {
+        let mut rest = (&self.stream).take(missing as u64);
+        match rest.read_to_end(&mut self.sent) {
             Err(error)
                 if error.kind() == io::ErrorKind::WouldBlock
                     && self.since.elapsed() < KEY_TIME_LIMIT =>

@@ -6,7 +6,7 @@
 //! the hosts in the order in which it has to fill them. Intel MPI's `-hosts` knows no number of processes: it is left out.
 
 use std::num::NonZeroU16;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use super::context::Context;
 use crate::pmi::message::Message;
@@ -50,11 +50,8 @@ impl Places {
     pub fn of_spawn(&self, spawn: &Message, taken: impl Iterator<Item = Place>) -> Chosen {
         let mut lines = spawn.bytes().split(|&byte| byte == b'\n');
         let key = |line: &'_ [u8]| {
-            line.starts_with(b"info_key_")
-                && line
-                    .split(|&byte| byte == b'=')
-                    .nth(1)
-                    .is_some_and(|key| key.starts_with(b"host"))
+            let key = line.split(|&byte| byte == b'=').nth(1);
+            line.starts_with(b"info_key_") && key.is_some_and(|key| key.starts_with(b"host"))
         };
         if lines.any(key) {
             return Chosen::default();
@@ -91,21 +88,16 @@ impl Places {
         }
         let others = (1..self.hosts.len()).filter(|place| !chosen.contains(place));
         let mut order: Vec<(&str, usize)> = Vec::new();
-        for place in std::iter::once(0)
-            .chain(chosen.iter().copied())
-            .chain(others)
-        {
+        let first = std::iter::once(0).chain(chosen.iter().copied());
+        for place in first.chain(others) {
             let host = self.hosts[place].as_str();
             match order.last_mut() {
                 Some((last, count)) if *last == host => *count += 1,
                 _ => order.push((host, 1)),
             }
         }
-        let order: Vec<_> = order
-            .iter()
-            .map(|(host, count)| format!("{host}:{count}"))
-            .collect();
-        Some(order.join(","))
+        let order = order.iter().map(|(host, count)| format!("{host}:{count}"));
+        Some(order.collect::<Vec<_>>().join(","))
     }
 }
 
@@ -118,10 +110,8 @@ fn listed(text: &str) -> Option<Vec<String>> {
     let mut hosts = Vec::new();
     for line in lines.filter(|line| !line.is_empty()) {
         let (host, count) = line.split_once(':').unwrap_or((line, "1"));
-        hosts.extend(std::iter::repeat_n(
-            host.to_owned(),
-            count.parse::<NonZeroU16>().ok()?.get().into(),
-        ));
+        let count: NonZeroU16 = count.parse().ok()?;
+        hosts.extend(std::iter::repeat_n(host.to_owned(), count.get().into()));
     }
     let is_plain = !hosts.iter().any(|host| host.contains(char::is_whitespace));
     is_plain.then_some(hosts)
@@ -130,9 +120,7 @@ fn listed(text: &str) -> Option<Vec<String>> {
 /// The places of Slurm's nodes. `tasks` is for example `2(x3),1`: three nodes with two tasks, one with one.
 fn allocated(nodes: &str, tasks: &str) -> Option<Vec<String>> {
     let mut scontrol = Command::new("scontrol");
-    scontrol
-        .args(["show", "hostnames", nodes])
-        .stdin(Stdio::null());
+    scontrol.args(["show", "hostnames", nodes]);
     let output = scontrol.output().ok()?;
     let names = String::from_utf8(output.stdout).ok()?;
     let mut counts = Vec::new();

@@ -39,13 +39,11 @@ pub fn main(words: &[OsString]) -> ExitCode {
         return ExitCode::from(2);
     };
     let children = children.to_str().and_then(|word| word.parse().ok());
-    match spawn(libmpi, children.unwrap_or(1)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("{why}");
-            ExitCode::FAILURE
-        }
+    if let Err(why) = spawn(libmpi, children.unwrap_or(1)) {
+        eprintln!("{why}");
+        return ExitCode::FAILURE;
     }
+    ExitCode::SUCCESS
 }
 
 /// A copy of fd 1. From here on, what MPI and the children write to fd 1 goes to fd 2.

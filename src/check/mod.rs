@@ -61,10 +61,8 @@ pub fn main(asked: &Cli) -> ExitCode {
     };
     describe(&subject, &mut report);
     let (works, outcome) = if let Loads::Breaks(why) = &subject.loads {
-        (
-            Some(false),
-            format!("fails: the command does not start: {why}"),
-        )
+        let outcome = format!("fails: the command does not start: {why}");
+        (Some(false), outcome)
     } else if let Some(libmpi) = &subject.libmpi {
         let trial = Trial {
             libmpi: libmpi.clone(),
@@ -79,9 +77,9 @@ pub fn main(asked: &Cli) -> ExitCode {
     if let Some(signal) = run::interrupted() {
         return ExitCode::from(128 + signal as u8);
     }
-    works
-        .iter()
-        .for_each(|works| report.add_value("works", works));
+    if let Some(works) = works {
+        report.add_value("works", works);
+    }
     if let Some(Err(error)) = asked.report.as_ref().map(|file| report.write(file)) {
         eprint_prefixed(format_args!("the report can't be written: {error}"));
     }
@@ -89,11 +87,7 @@ pub fn main(asked: &Cli) -> ExitCode {
         true => report.to_json(),
         false => report.to_text(),
     });
-    ExitCode::from(match works {
-        Some(true) => 0,
-        Some(false) => 1,
-        None => 3,
-    })
+    works.map_or(3, |works| u8::from(!works)).into()
 }
 
 /// The library's version and the agent's, which the library looks for by itself.
@@ -111,11 +105,9 @@ fn versions(library: &Path, report: &mut Report) {
         Some(agent) => {
             let said = run::run(Command::new(&agent).arg("--version"), run::LIMIT).stdout;
             let version = said.trim().trim_start_matches("spawnfix ");
-            let same = version == of_library;
-            let differs = if same {
-                ""
-            } else {
-                ": not the library's version"
+            let differs = match version == of_library {
+                true => "",
+                false => ": not the library's version",
             };
             let agent = agent.canonicalize().unwrap_or(agent);
             format!("{}, {}{differs}", escape(version), escape(&agent))
@@ -210,10 +202,8 @@ fn try_it(
 /// What the command has to be given by hand if it bypasses the hooks, as MPI.jl and ctypes do: the remedies of MPI_Init and
 /// MPI_Comm_spawn.
 fn by_hand(asked: &Cli, taken: &[String], report: &mut Report) {
-    let remedies = taken
-        .iter()
-        .filter_map(|remedy| Some(remedy.split_once(" while ")?.0));
-    let typed = |remedy: &str| match remedy.strip_suffix(" is not set") {
+    let remedies = taken.iter().filter_map(|text| text.split_once(" while "));
+    let typed = |(remedy, _): (&str, &str)| match remedy.strip_suffix(" is not set") {
         Some(name) => format!("-u {name}"),
         None => shell_word(remedy),
     };

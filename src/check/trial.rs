@@ -67,11 +67,8 @@ impl Trial {
         let mut ours = vec!["SPAWNFIX_GUARD", "SPAWNFIX_REMEDIES"];
         ours.retain(|name| std::env::var_os(name).is_some());
         let mut all: Vec<_> = ours.iter().map(|name| format!("{name}=auto")).collect();
-        all.extend(
-            settings(family)
-                .split('|')
-                .map(|text| text.replace('@', &prefix)),
-        );
+        let settings = settings(family).replace('@', &prefix);
+        all.extend(settings.split('|').map(str::to_owned));
         all.push(all.join(" "));
         let all = all.into_iter().map(|text| (text.clone(), self.with(&text)));
         let kin =
@@ -113,12 +110,10 @@ impl Outcome {
         let (mut log, mut said, mut hosts) = (Vec::new(), Vec::new(), Vec::new());
         for line in ran.stderr.lines().map(str::trim_end) {
             // `spawnfix[PID]: LEVEL: text`
-            let logged = line
-                .strip_prefix("spawnfix[")
-                .and_then(|rest| rest.split_once("]: "));
+            let logged = line.strip_prefix("spawnfix[");
             if let Some(host) = line.strip_prefix(placeholder::HOST) {
                 hosts.push(host.to_owned());
-            } else if let Some((_, text)) = logged {
+            } else if let Some((_, text)) = logged.and_then(|rest| rest.split_once("]: ")) {
                 if text.starts_with("WARN: ") || text.starts_with("ERROR: ") {
                     said.push(text.to_owned());
                 }

@@ -31,9 +31,7 @@ pub fn session_word(
     match setting {
         InteractiveSetting::Yes => Some("SPAWNFIX_INTERACTIVE=1".to_owned()),
         InteractiveSetting::No => None,
-        InteractiveSetting::Auto => {
-            evidence(argv, parent, stdin).map(|word| escape(word).to_string())
-        }
+        InteractiveSetting::Auto => Some(escape(evidence(argv, parent, stdin)?).to_string()),
     }
 }
 
@@ -145,20 +143,15 @@ const JULIA: OptionSyntax = OptionSyntax {
 
 fn julia<'a>(program: &'a OsStr, words: &'a [OsString], stdin: Stdin) -> Option<&'a OsStr> {
     // A worker of Distributed gets its work over a socket.
-    if words
-        .iter()
-        .any(|word| word.as_bytes().starts_with(b"--worker"))
-    {
+    let is_worker = |word: &OsString| word.as_bytes().starts_with(b"--worker");
+    if words.iter().any(is_worker) {
         return None;
     }
     let seen = JULIA.read(words);
+    let is_json = |word: &OsString| word.as_bytes().ends_with(b".json");
     let kernel = seen.runs(|run| match file_name(run.what) {
         // IJulia's src/kernel.jl, in kernelspecs that older versions installed.
-        b"kernel.jl" if holds(run.what, "IJulia") => true,
-        b"kernel.jl" => run
-            .rest
-            .first()
-            .is_some_and(|word| word.as_bytes().ends_with(b".json")),
+        b"kernel.jl" => holds(run.what, "IJulia") || run.rest.first().is_some_and(is_json),
         // A notebook of Pluto.jl: Malt.jl's src/Malt.jl, _get_worker_cmd.
         b"worker.jl" => holds(run.what, "/Malt/"),
         _ => run.option == "e" && holds(run.what, "IJulia.run_kernel"),

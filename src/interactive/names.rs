@@ -31,10 +31,8 @@ const PROGRAMS: &[(&str, Kind)] = &[
     // IDLE in one process (idle -n); PyCharm's console, and PyDev's.
     ("idle pydevconsole.py", Kind::Kernel),
     // Positron's Python: positron-python's createJupyterKernelSpec.
-    (
-        "ipykernel_launcher.py xpython_launcher.py positron_language_server.py",
-        Kind::Kernel,
-    ),
+    ("ipykernel_launcher.py xpython_launcher.py", Kind::Kernel),
+    ("positron_language_server.py", Kind::Kernel),
     // Kernels that are compiled: xeus's, Positron's for R; RStudio's R.
     ("xpython xcpp xr xoctave ark rsession", Kind::Kernel),
 ];
@@ -53,10 +51,8 @@ const MODULES: &[(&str, Kind)] = &[
     ("marimo._ipc.launch_kernel", Kind::Kernel),
     // Thonny: _get_launcher_with_args in thonny/plugins/cpython_frontend/cp_front.py.
     ("thonny.plugins.cpython_backend.cp_launcher", Kind::Kernel),
-    (
-        "ipykernel ipykernel_launcher xpython_launcher spyder_kernels.console",
-        Kind::Kernel,
-    ),
+    ("ipykernel ipykernel_launcher", Kind::Kernel),
+    ("xpython_launcher spyder_kernels.console", Kind::Kernel),
     ("octave_kernel sage.repl.ipython_kernel", Kind::Kernel),
 ];
 

@@ -32,6 +32,7 @@ pub const PLAIN: OptionSyntax = OptionSyntax {
 };
 
 /// What a command line says.
+#[derive(Default)]
 pub struct Seen<'a> {
     pub runs_instead: Option<Run<'a>>,
     pub stays_interactive: Option<&'a OsStr>,
@@ -47,14 +48,10 @@ pub struct Run<'a> {
 
 impl OptionSyntax {
     pub fn read<'a>(&self, words: &'a [OsString]) -> Seen<'a> {
-        let mut seen = Seen {
-            runs_instead: None,
-            stays_interactive: None,
-        };
-        let mut rest = words;
+        let mut seen = Seen::default();
+        let mut rest = words.iter();
         let mut options = true;
-        while let Some((word, behind)) = rest.split_first() {
-            rest = behind;
+        while let Some(word) = rest.next() {
             let bytes = word.as_bytes();
             if options && bytes == b"--" {
                 options = false;
@@ -67,17 +64,12 @@ impl OptionSyntax {
                         seen.stays_interactive.get_or_insert(word);
                         continue;
                     }
-                    let what = match attached {
-                        Some(value) => OsStr::from_bytes(value),
-                        None => {
-                            let Some((value, behind)) = rest.split_first() else {
-                                break;
-                            };
-                            rest = behind;
-                            value
-                        }
+                    let next_word = || rest.next().map(OsString::as_os_str);
+                    let Some(what) = attached.map(OsStr::from_bytes).or_else(next_word) else {
+                        break;
                     };
                     if is_in(self.runs_instead, option.as_bytes()) {
+                        let rest = rest.as_slice();
                         seen.runs_instead.get_or_insert(Run { option, what, rest });
                         if self.ends_options {
                             return seen;
@@ -85,11 +77,8 @@ impl OptionSyntax {
                     }
                 }
             } else if !self.ignores_operands {
-                seen.runs_instead.get_or_insert(Run {
-                    option: "",
-                    what: word,
-                    rest,
-                });
+                let (option, what, rest) = ("", word.as_os_str(), rest.as_slice());
+                seen.runs_instead.get_or_insert(Run { option, what, rest });
                 break;
             }
         }

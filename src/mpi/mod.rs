@@ -109,13 +109,8 @@ impl Mpi {
             Some((*family, rest.1, name))
         });
         let Some((family, rest, name)) = matching else {
-            let short: String = text
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .chars()
-                .take(80)
-                .collect();
+            let line = text.lines().next().unwrap_or_default();
+            let short: String = line.chars().take(80).collect();
             let name = match short.is_empty() {
                 true => "an MPI that does not say its name".to_owned(),
                 false => format!("an MPI unknown to spawnfix ({})", Escaped(short.as_bytes())),

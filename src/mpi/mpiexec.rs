@@ -114,10 +114,8 @@ pub fn find(path: Option<&OsStr>, libmpi: Option<&Path>) -> Found {
     // In lib, or in lib/x86_64-linux-gnu.
     let prefixes = libmpi.into_iter().flat_map(Path::ancestors).skip(2).take(2);
     for prefix in prefixes {
-        found.add(
-            prefix.join("bin/mpiexec"),
-            "beside the application's libmpi",
-        );
+        let file = prefix.join("bin/mpiexec");
+        found.add(file, "beside the application's libmpi");
     }
     for name in OTHER_NAMES {
         for file in on_path(name) {
@@ -163,11 +161,10 @@ pub fn family_of(mpiexec: &Path) -> Option<Family> {
     let real = mpiexec.canonicalize().ok()?;
     let name = real.file_name()?.as_bytes();
     let of_open_mpi = [&b"prterun"[..], b"orterun", b"prte", b".openmpi"];
-    if of_open_mpi.iter().any(|end| name.ends_with(end)) {
-        return Some(Family::OpenMpi);
-    }
     let own_name = [&b"mpiexec"[..], b"mpirun"].contains(&name);
-    if own_name && real.with_file_name("ompi_info").exists() {
+    if of_open_mpi.iter().any(|end| name.ends_with(end))
+        || own_name && real.with_file_name("ompi_info").exists()
+    {
         return Some(Family::OpenMpi);
     }
     let text = read(&real)?;

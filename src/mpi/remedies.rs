@@ -207,11 +207,10 @@ pub fn remedies(facts: &Facts<'_>) -> Vec<Remedy> {
 
 impl Row {
     fn remedy(&self, variable: &'static str, value: Option<OsString>) -> Remedy {
-        let why = self.why;
         Remedy {
             variable,
             value,
-            why,
+            why: self.why,
         }
     }
 }
@@ -254,11 +253,7 @@ impl Facts<'_> {
     /// terminal that outlived its job.
     fn is_slurm_without_srun(&self) -> bool {
         let nodes = |name| (self.variable)(name).unwrap_or_default();
-        let several = |list: &OsStr| {
-            list.as_encoded_bytes()
-                .iter()
-                .any(|byte| b",[".contains(byte))
-        };
+        let several = |list: &OsStr| memchr::memchr2(b',', b'[', list.as_encoded_bytes()).is_some();
         self.is_set("SLURM_JOB_ID")
             && !several(&nodes("SLURM_NODELIST"))
             && !several(&nodes("SLURM_JOB_NODELIST"))

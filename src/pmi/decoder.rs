@@ -41,15 +41,13 @@ impl Decoder {
     pub fn next(&mut self) -> Result<Option<Message>, TooLong> {
         loop {
             let rest = &self.bytes[self.scanned..];
-            let Some(length) = rest.iter().position(|&byte| byte == b'\n') else {
-                if rest.len() > LONGEST_LINE {
-                    return Err(TooLong);
-                }
-                return Ok(None);
-            };
-            if length > LONGEST_LINE || self.scanned > LONGEST_SPAWN {
+            let end = rest.iter().position(|&byte| byte == b'\n');
+            if end.unwrap_or(rest.len()) > LONGEST_LINE || self.scanned > LONGEST_SPAWN {
                 return Err(TooLong);
             }
+            let Some(length) = end else {
+                return Ok(None);
+            };
             let line = &rest[..length];
             self.scanned += length + 1;
             if self.bytes.starts_with(b"mcmd=") && !self.blocks.end_with(line) {
@@ -57,10 +55,8 @@ impl Decoder {
             }
             self.blocks = SpawnBlocks::default();
             let behind = self.bytes.split_off(std::mem::take(&mut self.scanned));
-            return Ok(Some(Message::new(std::mem::replace(
-                &mut self.bytes,
-                behind,
-            ))));
+            let message = std::mem::replace(&mut self.bytes, behind);
+            return Ok(Some(Message::new(message)));
         }
     }
 }

@@ -48,10 +48,8 @@ impl Message {
                 ends
             })?;
             let (word, behind) = rest.split_at(end);
-            if let Some(value) = word
-                .strip_prefix(key.as_bytes())
-                .and_then(|word| word.strip_prefix(b"="))
-            {
+            let value = word.strip_prefix(key.as_bytes());
+            if let Some(value) = value.and_then(|word| word.strip_prefix(b"=")) {
                 return Some(value);
             }
             rest = &behind[1..];

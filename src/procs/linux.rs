@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -57,9 +57,8 @@ pub fn sees_the_same_pids(pid: Pid) -> bool {
 /// Its executable file, by the path that it had when it was started.
 pub fn executable(pid: Pid) -> Option<PathBuf> {
     let file = fs::read_link(proc(pid, "exe")).ok()?;
-    let bytes = file.as_os_str().as_bytes();
     // Behind the path of a file that an update has replaced.
-    let bytes = paths::without_deleted(bytes);
+    let bytes = paths::without_deleted(file.as_os_str().as_bytes());
     Some(PathBuf::from(OsStr::from_bytes(bytes)))
 }
 
@@ -71,19 +70,17 @@ pub fn arguments(pid: Pid) -> Vec<OsString> {
 /// The words of a `cmdline`.
 pub fn words_of(line: &[u8]) -> Vec<OsString> {
     let line = line.strip_suffix(b"\0").unwrap_or(line);
-    let words = line.split(|&byte| byte == 0);
-    words
-        .map(|word| OsString::from_vec(word.to_vec()))
-        .collect()
+    let words = line.split(|&byte| byte == 0).map(OsStr::from_bytes);
+    words.map(OsStr::to_owned).collect()
 }
 
 /// What it has on fd 0.
 pub fn stdin(pid: Pid) -> Stdin {
     let file = proc(pid, "fd/0");
-    match file.metadata() {
-        Ok(metadata) => stdin_of(metadata.mode(), metadata.rdev(), &file),
-        Err(_) => Stdin::Closed,
-    }
+    let open = file.metadata().ok();
+    open.map_or(Stdin::Closed, |open| {
+        stdin_of(open.mode(), open.rdev(), &file)
+    })
 }
 
 /// Its working directory.
@@ -108,10 +105,8 @@ pub fn state(pid: Pid) -> Option<char> {
 /// Linux).
 pub fn terminal(pid: Pid) -> Option<PathBuf> {
     let (major, minor) = stat(pid)?.tty_nr();
-    let number = (136..144)
-        .contains(&major)
-        .then(|| (major - 136) * 256 + minor)?;
-    Some(Path::new("/dev/pts").join(number.to_string()))
+    let is_pty = (136..144).contains(&major);
+    is_pty.then(|| format!("/dev/pts/{}", (major - 136) * 256 + minor).into())
 }
 
 fn stat(pid: Pid) -> Option<procfs::process::Stat> {

@@ -115,9 +115,8 @@ impl Settings {
             REMEDIES => self.remedies = choose(value, &[("auto", true), ("off", false)])?,
             INHERIT => self.inherit = choose(value, &[("0", false), ("1", true)])?,
             LOG => {
-                let filter = std::str::from_utf8(value)
-                    .ok()
-                    .filter(|text| is_filter(text));
+                let filter = std::str::from_utf8(value).ok();
+                let filter = filter.filter(|text| is_filter(text));
                 let filter = filter.ok_or(
                     "off, error, warn, info, debug, trace or an env_logger filter on spawnfix's modules; warn applies",
                 )?;

@@ -90,17 +90,15 @@ pub struct Cli {
 
 fn filter(text: &str) -> Result<OsString, &'static str> {
     let complaint = "it takes off, error, warn, info, debug, trace or an env_logger filter";
-    settings::is_filter(text)
-        .then(|| text.into())
-        .ok_or(complaint)
+    let filter = settings::is_filter(text).then(|| text.into());
+    filter.ok_or(complaint)
 }
 
 /// An absolute path, because COMMAND may change its directory.
 fn appendable(file: PathBuf) -> Result<OsString, &'static str> {
-    let file = std::path::absolute(&file)
-        .ok()
-        .filter(|file| logging::can_append(file));
-    file.map(PathBuf::into_os_string)
+    let file = std::path::absolute(&file).ok();
+    file.filter(|file| logging::can_append(file))
+        .map(PathBuf::into_os_string)
         .ok_or("it takes a file that can be written")
 }
 

@@ -54,14 +54,11 @@ pub fn variables(
     library: &Path,
     present: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Vec<Variable>, String> {
-    let path = library.as_os_str();
+    let (path, shown) = (library.as_os_str(), escape(library));
     let present = |name| present(name).unwrap_or_default();
     let has = |bytes: &[u8]| path.as_bytes().iter().any(|byte| bytes.contains(byte));
     if has(b":") {
-        return Err(format!(
-            "a path with a colon can't be preloaded: {}",
-            escape(path)
-        ));
+        return Err(format!("a path with a colon can't be preloaded: {shown}"));
     }
     if system == System::MacOs {
         let name = "DYLD_INSERT_LIBRARIES";
@@ -74,9 +71,8 @@ pub fn variables(
     // ld.so splits LD_PRELOAD at colons and blanks and knows no quoting; LD_LIBRARY_PATH at colons and semicolons. So a
     // path with blanks goes there, and the bare name is preloaded.
     if has(b";") {
-        let path = escape(path);
         return Err(format!(
-            "a path with blanks and a semicolon can't be preloaded: {path}"
+            "a path with blanks and a semicolon can't be preloaded: {shown}"
         ));
     }
     let name = OsStr::new(system.library());
@@ -89,12 +85,11 @@ pub fn variables(
     let mut directories = present("LD_LIBRARY_PATH");
     let mut each = directories.as_bytes().split(|&byte| byte == b':');
     if !each.any(|directory| directory == place.as_os_str().as_bytes()) {
-        let mut longer = place.into_os_string();
-        if !directories.is_empty() {
-            longer.push(":");
-            longer.push(&directories);
+        let others = std::mem::replace(&mut directories, place.into());
+        if !others.is_empty() {
+            directories.push(":");
+            directories.push(others);
         }
-        directories = longer;
     }
     Ok(vec![("LD_PRELOAD", list), ("LD_LIBRARY_PATH", directories)])
 }

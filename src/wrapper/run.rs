@@ -68,10 +68,8 @@ pub fn by_another_name(name: &OsStr, arguments: Vec<OsString>) -> ExitCode {
     let name = Path::new(name).file_name().unwrap_or_default();
     let mut files = paths::find(name).unwrap_or_default().into_iter();
     let Some(file) = files.find(|file| !paths::is_wrapper(file)) else {
-        eprint_prefixed(format_args!(
-            "{}: found on PATH only as a link to spawnfix",
-            escape(name)
-        ));
+        let shown = escape(name);
+        eprint_prefixed(format!("{shown}: found on PATH only as a link to spawnfix"));
         return ExitCode::from(NotFound::Missing as u8);
     };
     let words = std::iter::once(name.to_owned()).chain(arguments).collect();
@@ -108,11 +106,8 @@ fn execute(file: &Path, words: Vec<OsString>, variables: Vec<Variable>) -> ExitC
 /// so for a script that names env its interpreter is started.
 fn started_as(system: System, file: &Path, words: Vec<OsString>) -> (OsString, Vec<OsString>) {
     let named = file.as_os_str().to_owned();
-    let by_env = || {
-        let interpreter = paths::interpreter_of(file)?;
-        paths::starts_with_env(file).then_some(interpreter)
-    };
-    match (system == System::MacOs).then(by_env).flatten() {
+    let by_env = system == System::MacOs && paths::starts_with_env(file);
+    match by_env.then(|| paths::interpreter_of(file)).flatten() {
         Some(mut interpreter) => {
             let program = interpreter[0].clone();
             interpreter.push(named);
