@@ -23,6 +23,8 @@ const LOOK_AT: Duration = Duration::from_millis(5);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long children that were seen on this host must be gone until they are lost.
 const LOST_AFTER: Duration = Duration::from_secs(2);
+/// How long they are looked for. Then libmpi waits as it would.
+const LOOK_FOR: Duration = Duration::from_secs(300);
 
 /// Calls PMIx_Lookup for `data`: `wait` as it was called, or `look`, which does not wait, again and again.
 ///
@@ -42,6 +44,9 @@ pub unsafe fn around(data: usize, wait: impl FnOnce() -> c_int, look: impl Fn() 
             return code;
         }
         let now = Instant::now();
+        if now - began > LOOK_FOR {
+            return wait();
+        }
         if now >= look_at {
             look_at = now + LOOK_EVERY;
             // A defect of ours counts as a child that lives.
