@@ -148,7 +148,8 @@ fn start(
         }
     }
     command.env(Endpoint::VARIABLE, listener.endpoint.to_string());
-    if context.directory.is_some() {
+    // The agent's own need not be entered, which nobody may be allowed to.
+    if context.directory.is_some() && context.directory != std::env::current_dir().ok() {
         command.current_dir(&context.entrance);
     }
     command.process_group(0);

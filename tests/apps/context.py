@@ -1,9 +1,11 @@
-"""Spawns children from changed environments and directories, and compares what each one says it has: context.py [universe].
+"""Spawns children from changed environments and directories, and by four threads at once, and compares what each one says it
+has: context.py [universe].
 context.py crash: two children from two environments, of which the second one crashes."""
 
 import os
 import signal
 import sys
+import threading
 import time
 
 NAMES = ["CONTEXT", "OTHER", "BIG_0", "BIG_9"]
@@ -71,6 +73,12 @@ spawn("set")
 os.environ["CONTEXT"] = "two\nlines = \\ \xff"
 spawn("changed")
 spawn("again")
+os.environ["CONTEXT"] = "threads"
+threads = [threading.Thread(target=spawn, args=["thread"]) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
 del os.environ["CONTEXT"]
 spawn("unset")
 os.mkdir("elsewhere")

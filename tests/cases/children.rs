@@ -178,6 +178,10 @@ fn environment_and_directory(mpi: Mpi) {
             );
         }
         cured.check(
+            cured.values("thread").eq(["same"; 4]),
+            "four threads at once",
+        );
+        cured.check(
             cured.log.contains("the application's directory is gone: "),
             "a directory that is gone is told of",
         );
