@@ -58,7 +58,8 @@ impl Jobs {
         // All children start on this host anyway. For a `host` MPICH 4.2's mpiexec starts a proxy of its own, and fails when
         // that has ended: ui_cmd_cb in src/pm/hydra/mpiexec/pmiserv_pmci.c (pmodels/mpich pull request 7712).
         if spawns && context.hosts().is_none() {
-            message = message.without_hosts(&addresses());
+            let own = [addresses(), vec!["localhost".to_owned()]].concat();
+            message = message.without_hosts(&own);
         }
         let serves = |job: &&mut Job| {
             !dedicated && job.is_shared() && (!spawns || job.task.context == context)

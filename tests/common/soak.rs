@@ -426,7 +426,10 @@ pub(crate) use soaks;
 /// Ctrl-C leaves a spawn that hangs, again and again in one session.
 #[track_caller]
 pub fn spawns_left_again_and_again(counts: &Counts) {
-    side_by_side(&HYDRAS, |mpi| {
+    let mpis: Vec<_> = that_are_here(&HYDRAS).collect();
+    // Where the segments of /dev/shm are counted, one after the other.
+    let at_a_time = if counts.alone { 1 } else { mpis.len() };
+    several(at_a_time, &mpis, |&mpi| {
         left_again_and_again(mpi, counts.left, counts.alone)
     });
 }

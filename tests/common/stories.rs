@@ -275,6 +275,7 @@ pub const NOTICES: Story = Story {
         let children =
             "2 of 2 children have not called MPI_Init, for example 'sleep 300' (process ";
         desk.logged(FIRST_NOTICE, children, 1)?;
+        desk.logged(SECOND_NOTICE, children, 2)?;
         desk.leave_the_call(1)?;
         fs::write(desk.silent(), "").expect("the directory is ours");
         desk.say(&["hang"]);
@@ -294,7 +295,8 @@ pub const NOTICES: Story = Story {
     begins: "hanging",
     facts: &[("got_out", 2)],
     warnings: &[
-        "; Ctrl-C gives the spawn up",
+        " after 10 s; Ctrl-C gives the spawn up",
+        " after 60 s; Ctrl-C gives the spawn up",
         "given up after Ctrl-C, as its children have not connected",
         "has not answered after 10 s",
         "has not answered after 60 s",
@@ -328,7 +330,9 @@ pub fn fails_without_the_library(story: &Story, kind: Kind, mpis: &[Mpi]) {
 }
 
 fn told(story: &Story, kind: Kind, mpi: Mpi, library: bool) -> Report {
-    let mut desk = Desk::open(kind, mpi, library, Program::under_a_shell);
+    let mut desk = Desk::open(kind, mpi, library, |program| {
+        program.under_a_shell().deadline(200)
+    });
     if (story.told)(&mut desk).is_none() && !library {
         desk.prompt.session().has_seconds(1);
         return desk.prompt.finish();

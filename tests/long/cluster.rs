@@ -13,6 +13,15 @@ use std::time::{Duration, Instant};
 use crate::common::cluster::{Cluster, Site, cluster, processes_of};
 use crate::common::*;
 
+/// Those whose hydra starts children on other hosts in a way of its own.
+const ACROSS_HOSTS: [Mpi; 5] = [
+    MPICH_4_0_3,
+    MPICH_4_1_3,
+    MPICH_4_2_3,
+    MPICH_4_3_2,
+    MPICH_5_0_2,
+];
+
 /// How a program is started on the login node.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum How {
@@ -273,14 +282,7 @@ fn more_children_than_slots_are_started_where_mpiexec_itself_can_start_them() {
 #[test]
 #[ignore = "make test-cluster runs it"]
 fn a_program_reads_on_when_its_children_on_other_hosts_have_gone() {
-    let mpis = [
-        MPICH_4_0_3,
-        MPICH_4_1_3,
-        MPICH_4_2_3,
-        MPICH_4_3_2,
-        MPICH_5_0_2,
-    ];
-    side_by_side(&mpis, |mpi| {
+    side_by_side(&ACROSS_HOSTS, |mpi| {
         let early = |how, preloaded| hosts(mpi, how, preloaded).args(["children", "2", "early"]);
         let wait = |program: Program| {
             let mut session = program.start();
@@ -540,15 +542,7 @@ fn at_a_hard_site(site: Site) {
         Site::Firewall => "n1\nn2\n",
         _ => ADDRESSES,
     };
-    let mpis = [
-        MPICH_4_0_3,
-        MPICH_4_1_3,
-        MPICH_4_2_3,
-        MPICH_4_3_2,
-        MPICH_5_0_2,
-        INTEL_MPI,
-        INTEL_MPI_2021_18,
-    ];
+    let mpis = [&ACROSS_HOSTS[..], &[INTEL_MPI, INTEL_MPI_2021_18]].concat();
     let two = |mpi: Mpi, how, preloaded| {
         let program = hosts_of(site, list, mpi, how, preloaded).args(["children", "2"]);
         // By itself mpiexec tells its proxies the host's name.
