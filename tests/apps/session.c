@@ -1,5 +1,5 @@
 /*
- * shell: a program at which someone sits, with a child that it has spawned. It does what it is told, a word a line, on its
+ * session: a program at which someone sits, with a child that it has spawned. It does what it is told, a word a line, on its
  * stdin or in the FIFO `control` of its working directory, where no launcher can take the words away:
  *
  * work   works until it is interrupted, a minute at most
