@@ -1,7 +1,7 @@
 //! Preloaded into an application that was started without mpiexec, this library gives the launcher that MPI starts a
 //! stdin, a terminal and an end of its own.
 //!
-//! A program that no process manager started (a *singleton*) may call `MPI_Comm_spawn`. Its MPI library then starts a
+//! An application that no process manager started (a *singleton*) may call `MPI_Comm_spawn`. Its MPI library then starts a
 //! launcher, for example mpiexec. That launcher reads the application's stdin, changes the flags of its terminal, and
 //! kills the application when a child crashes. One spawn, step by step:
 //!
@@ -23,8 +23,8 @@
 //!    the launcher.
 //! 6. The real `MPI_Comm_spawn` returns, and the outcome is logged. If the children ended before they connected, the real
 //!    function would never return. The agent sees that by a page that it shares with the library
-//!    ([`shared::spawn_page`]), and makes it return; the hook then raises MPI_ERR_SPAWN ([`preload::failed_spawn`]). Under Open MPI the library sees
-//!    it itself (`preload::pmix_lookup`).
+//!    ([`shared::spawn_page`]), and makes it return; the hook then raises MPI_ERR_SPAWN ([`preload::failed_spawn`]). Under
+//!    Open MPI the library sees it itself (`preload::pmix_lookup`).
 //!
 //! Under an MPI that spawnfix does not know, [`preload::call_guard`] takes fd 0 away from the application for as long as
 //! the call lasts.

@@ -52,7 +52,7 @@ pub enum End {
 pub enum Event {
     /// The bridge has connected, and has a process manager.
     BridgeReady,
-    /// The bridge is to finalize: the job needs it no more.
+    /// The bridge is to finalize: the job no longer needs it.
     Detach,
     /// No reply is outstanding.
     AllReplied,

@@ -11,7 +11,7 @@ use crate::output::eprint_prefixed;
 use crate::pmi::message::Message;
 use crate::shared::logging::escape;
 
-/// The option of this executable that makes it one: `spawnfix --placeholder LIBMPI [LIBFABRIC]`, started by MPI as a child.
+/// The option of this executable that makes it one: `spawnfix --placeholder LIBMPI [LIBFABRIC|host]`, started by MPI as a child.
 pub const OPTION: &[u8] = b"--placeholder";
 
 /// The request that starts a placeholder for the children of this spawn.

@@ -150,7 +150,8 @@ impl Outcome {
 }
 
 /// Settings that may help where a spawn fails, as one types them in a shell, divided by `|`; `@` is the MPI library's prefix.
-/// The first puts the library's own launcher first. What mpi/remedies.rs applies by itself is not among them.
+/// The first puts the library's own launcher first. Those that are in mpi/remedies.rs, too, are for a machine on which their
+/// condition there does not hold.
 fn settings(family: Family) -> &'static str {
     match family {
         Family::OpenMpi => {

@@ -61,7 +61,7 @@ pub fn is_connected(fd: i32) -> bool {
 }
 
 /// The variables by which hydra finds hosts to launch on (src/pm/hydra/lib/tools/bootstrap/external and
-/// mpiexec/options.c in MPICH), Intel MPI's its own. With one of them, the bridge may be on another host.
+/// mpiexec/options.c in MPICH; I_MPI_* are Intel MPI's). With one of them, the bridge may be on another host.
 const HOSTS: [&str; 11] = [
     "HYDRA_HOST_FILE",
     "I_MPI_HYDRA_HOST_FILE",

@@ -101,7 +101,7 @@ impl Mpi {
     pub fn from_version_text(text: &[u8]) -> Mpi {
         let text = String::from_utf8_lossy(text);
         let text = text.trim_end_matches('\0').trim();
-        // A name is of this function's own making.
+        // Or the name that this function made of it, which the library passes to the agent.
         let matching = MARKS.iter().find_map(|(family, mark, _, name)| {
             let rest = text
                 .split_once((*mark)?)

@@ -189,7 +189,7 @@ unsafe fn children<'a>(given: Arguments) -> Vec<Vec<&'a [u8]>> {
 ///
 /// Seen with MPICH 4.0.3 to 5.0.2 and Intel MPI: a backslash is dropped, a newline ends the word, an empty word ends
 /// hydra, and so does `endcmd` at the end of one (pmodels/mpich issue 7073, mpi4py issues 514 and 541).
-pub fn pass_unchanged(words: &[&[u8]]) -> bool {
+fn pass_unchanged(words: &[&[u8]]) -> bool {
     let passes = |word: &&[u8]| {
         !word.is_empty()
             && word.len() <= LONGEST_WORD

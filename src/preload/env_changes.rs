@@ -47,7 +47,7 @@ pub fn begin(call: &str, target: Target, mpi: &Mpi, libmpi: &str) -> Option<EnvC
 }
 
 /// Whether the application is a singleton to which this MPI's remedies apply.
-pub fn is_wanted(mpi: &Mpi) -> bool {
+fn is_wanted(mpi: &Mpi) -> bool {
     let settings = host_process::settings();
     let manager = host_process::management().manager;
     let managed = manager.is_some_and(|by| mpi.family.uses_manager(by));

@@ -1,5 +1,5 @@
-//! What the library respects in another's process: its environment and nohup as they were at load, its signals, and its threads'
-//! cancellation.
+//! What the library respects in another's process: its environment and nohup as they were at load, its signals, and the
+//! cancellation of its threads.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::mem::MaybeUninit;

@@ -52,7 +52,7 @@ pub mod system {
     unsafe fn info<Info>(pid: Pid, flavor: c_int, argument: u64) -> Option<Info> {
         let size = size_of::<Info>() as c_int;
         let mut info = MaybeUninit::<Info>::uninit();
-        // SAFETY: the buffer has the size that is told. It is read only if it was filled whole, by the kernel, with
+        // SAFETY: the buffer has the size that is given. It is read only if it was filled whole, by the kernel, with
         // what it is for, by this function's contract.
         unsafe {
             let got = libc::proc_pidinfo(
@@ -79,7 +79,7 @@ pub mod system {
         // More than there are: kern.maxproc is some thousands.
         let mut pids = vec![0_i32; 1 << 16];
         let size = size_of_val(&pids[..]) as c_int;
-        // SAFETY: the buffer has the size that is told.
+        // SAFETY: the buffer has the size that is given.
         let got = unsafe {
             libc::proc_listpids(PROC_ALL_PIDS, 0, pids.as_mut_ptr().cast::<c_void>(), size)
         };
