@@ -16,7 +16,7 @@ if story == "console" and "LD_PRELOAD" in os.environ:
     libraries = [os.environ.pop("LD_PRELOAD")]
 HERE = os.getcwd()
 NAME = "mpi"
-# How long a cell may take, and how long a kernel that is told to end.
+# How long a cell may take, and how long a kernel that was asked to end.
 PATIENCE = 15
 LEAVING = 3
 # Within which nothing of a kernel is left.

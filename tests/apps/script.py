@@ -11,4 +11,4 @@ ask()
 crash(sys.argv[1])
 time.sleep(10)  # longer than a launcher takes to kill it
 report("lived")
-os._exit(0)  # Intel's MPI_Finalize waits for ever for a child that crashed
+os._exit(0)  # Intel's MPI_Finalize waits without end for a child that crashed

@@ -1,4 +1,4 @@
-//! A spawn works on the machine that a person has: nothing is set that a user has not set, but for what lets root run it.
+//! A spawn works on the machine that a person has: nothing is set that a user has not set, except what lets root run it.
 //!
 //! Each row of the table below is told as an application, and at Python's prompt; each also without the library, where it
 //! fails as it does for users.
@@ -28,7 +28,7 @@ const OPEN_MPIS: [Mpi; 3] = [OPEN_MPI_4, OPEN_MPI_5_0_8, OPEN_MPI];
 /// How an application comes to run, and what it finds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Place {
-    /// MPI's bin is on PATH, and a moved Open MPI 4 is told where it is.
+    /// MPI's bin is on PATH, and OPAL_PREFIX says where a moved Open MPI 4 is.
     Prepared,
     /// No MPI is on PATH: Python is called by its path.
     Unset,
@@ -529,7 +529,7 @@ fn in_a_prepared_place_each_spawns_without_the_library() {
     });
 }
 
-/// Without the library it waits for ever. With it there is an MPI error, and a prompt goes on.
+/// Without the library it waits without end. With it there is an MPI error, and a prompt goes on.
 #[test]
 fn where_even_the_loopback_is_down_a_spawn_is_an_mpi_error() {
     let row = row(NoNetwork, ONE, Hangs, "");
@@ -631,7 +631,7 @@ fn spawnfix_remedies_off_turns_all_of_them_off() {
     }
 }
 
-/// What something that the application starts has in its environment, but for what differs from run to run, and these.
+/// What something that the application starts has in its environment, without what differs from run to run, and these.
 fn environment(report: &Report, what: &str, without: &[&str]) -> Vec<String> {
     let variable = |name: &str| {
         let prefix = format!("{name}=");
@@ -686,7 +686,7 @@ const STARTS: &[&str] = &[
 ];
 
 /// Two runs of the application, each of which starts a program and mpiexec after its spawn: those have the same in their
-/// environment, but for these variables.
+/// environment, except for these variables.
 #[track_caller]
 fn same_environment(first: &Report, second: &Report, without: &[&str]) {
     let whats = ["environment", "environment mpiexec"];
@@ -910,6 +910,6 @@ fn untouched(bare: &Report, with: &Report) {
     let differ: Vec<_> = differ
         .filter(|all| !bare_has.contains(all) || !with_has.contains(all))
         .collect();
-    let same = format!("the environment is the same, but for {differ:?}");
+    let same = format!("the environment is the same, except for {differ:?}");
     with.check(differ.is_empty(), &same);
 }

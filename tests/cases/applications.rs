@@ -129,7 +129,7 @@ fn python_program(mpi: Mpi, how: &str) {
     let run = |library| {
         let mut program = started(mpi, "spawn.py", library).arg(how);
         if mpi.name == INTEL_MPI.name && how == "MPIPoolExecutor" {
-            // Its matched probe waits for ever for a worker's answer, under mpiexec too.
+            // Its matched probe waits without end for a worker's answer, under mpiexec too.
             program = program.env("MPI4PY_RC_RECV_MPROBE", "0");
         }
         type_along(program, 2)

@@ -12,7 +12,7 @@ const WAYS: [&str; 3] = ["segv", "abort", "exit"];
 /// Within which everything of a session that was killed is gone.
 const SOON: Duration = Duration::from_secs(2);
 
-/// Whether the MPI is sure to notice that its single child has crashed so: 4.1's mpiexec seldom minds an abort, or an exit
+/// Whether the MPI is sure to notice that its single child has crashed so: 4.1's mpiexec seldom notices an abort, or an exit
 /// without MPI_Finalize ("assert (!closed) failed" of its proxy, with the library and without).
 fn notices(mpi: Mpi, how: &str) -> bool {
     how == "segv" || mpi.name != MPICH_4_1_3.name
@@ -81,7 +81,7 @@ impl Desk {
         }
     }
 
-    /// Leaves, and checks what was asked for. Intel's MPI_Finalize waits for ever for children that crashed.
+    /// Leaves, and checks what was asked for. Intel's MPI_Finalize waits without end for children that crashed.
     #[track_caller]
     fn leave(mut self, mpi: Mpi) -> Report {
         let times = 1 + self.prompt.reports("leaving");
@@ -284,7 +284,7 @@ fn open_under_sh(mpi: Mpi, library: bool) -> (Desk, i32) {
     (Desk::at(Kind::Python, prompt), pid.expect("it is a number"))
 }
 
-/// What is left of it, but for the processes that don't count: those that it would take 2 s to end are waited for.
+/// What is left of it, without the processes that don't count: those that it would take 2 s to end are waited for.
 fn left(desk: &mut Desk, but: Option<i32>) -> Vec<Process> {
     let since = Instant::now();
     loop {
@@ -328,7 +328,7 @@ fn everything_ends_within_2_s_of_a_session_whose_own_child_holds_its_connections
     });
 }
 
-/// MPICH's mpiexec minds the end of its connection, Intel's does not.
+/// MPICH's mpiexec ends with its connection, Intel's does not.
 #[test]
 fn without_the_library_intel_mpi_leaves_what_a_killed_session_spawned() {
     side_by_side(&[INTEL_MPI], |mpi| {

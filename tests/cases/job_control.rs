@@ -11,7 +11,7 @@ use crate::common::bash_session::{
 use crate::common::ipython::Kind;
 use crate::common::*;
 
-/// How often someone presses Ctrl-C: Open MPI's launcher minds the third.
+/// How often someone presses Ctrl-C: Open MPI's launcher ends at the third.
 const TIMES: usize = 3;
 
 /// Someone spawns, presses Ctrl-C while a cell runs, uses the children; the same twice more; and leaves.
@@ -225,7 +225,7 @@ fn who_should(mpi: Mpi, event: Event, run: Run) -> &'static str {
         CtrlZ if intel => "application (stopped), launcher, child (stopped)",
         CtrlZ => "application (stopped), launcher (stopped), child",
         Fg => ALL,
-        // Its mpiexec does not mind.
+        // Its mpiexec does not notice.
         ChildAborts if mpi.name == MPICH_4_1_3.name => "application, launcher",
         ChildCrashes | ChildAborts if session => "application",
         Term | Kill if intel && run == Run::Bare => LEFT,

@@ -1,6 +1,6 @@
 //! Where no mpiexec serves, another is found, or the spawn is an MPI error that says why and the program goes on.
 //!
-//! Without the library the program hangs for ever, or a second copy of it runs on beside it. Each test tells both
+//! Without the library the program hangs, or a second copy of it runs on beside it. Each test tells both
 //! halves.
 
 use std::ffi::OsString;
@@ -515,7 +515,7 @@ fn an_mpiexec_that_takes_eight_seconds_is_waited_for() {
         let took = milliseconds(attempt);
         report.check(took >= 8000, "after 8 seconds");
         report.check(report.count("child") == 1, "the child was there");
-        // Who waits for 10 s is told why.
+        // After 10 s a message says why.
         let quiet = took >= 10_000 || !report.output.contains("spawnfix[");
         report.check(quiet, "nothing to complain of");
     });
@@ -550,7 +550,7 @@ fn whatever_the_program_does_about_its_children_failures_are_noticed_and_spawns_
     });
 }
 
-/// As in a shell that srun started with a PMIx server, which this MPI does not heed.
+/// As in a shell that srun started with a PMIx server, which this MPI does not use.
 #[test]
 fn a_pmix_variable_that_is_inherited_changes_nothing() {
     for mpi in that_are_here(&[MPICH_4_2_3]) {

@@ -1,5 +1,5 @@
 //! Workers that end before they come to their MPI_Init: a script with a slip of the pen, a program that is no MPI
-//! program, an mpiexec that is killed too early. libmpi waits for them for ever, with mpiexec before the program as
+//! program, an mpiexec that is killed too early. libmpi waits for them without end, with mpiexec before the program as
 //! well as without. Under the library the spawn is an MPI error, and the program goes on.
 
 use crate::common::ipython::{self, IPython};
@@ -82,7 +82,7 @@ tests! {
     a_worker_that_never_comes_is_an_mpi_error_under_intel_mpi(INTEL_MPI);
 }
 
-/// What is told of Open MPI's: it counts a child that was seen, and a process that lives for a few milliseconds may not be.
+/// The story under Open MPI: what counts is a child that was seen, and a process that lives for a few milliseconds may not be.
 #[track_caller]
 fn a_worker_under_open_mpi(mpi: Mpi) {
     if !mpi.is_here() {

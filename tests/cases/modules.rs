@@ -127,7 +127,7 @@ fn module_help_and_whatis_tell_what_it_is() {
     }
 }
 
-/// The environment that `env -0` printed, but for the module systems' own notes.
+/// The environment that `env -0` printed, without the module systems' own notes.
 fn environment(printed: &str) -> Vec<(String, String)> {
     let notes = [
         "LOADEDMODULES",
@@ -293,7 +293,7 @@ fn a_module_keeps_a_sanitizers_runtime_first() {
             ),
         ] {
             // Neither the shell nor the module system is one that such a runtime goes with: the variable is there for
-            // the module's part alone, and the runtime is told to bear with it.
+            // the module's part alone, and ASAN_OPTIONS has the runtime accept it.
             let script = format!(
                 "export SPAWNFIX_MODULE_PRELOAD=1 ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0
                 LD_PRELOAD='{before}'; export LD_PRELOAD

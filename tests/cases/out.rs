@@ -1,4 +1,4 @@
-//! A person leaves what hangs, is told what is awaited, and what ends, ends quietly: common/stories.rs has what happens.
+//! A person leaves what hangs, and reads what is awaited; what ends, ends quietly: common/stories.rs has what happens.
 //! How often it holds, and closed terminals: soak.
 
 use crate::common::ipython::Kind;

@@ -1,6 +1,6 @@
 //! In a Slurm job, a step of it (`srun --pty ipython`) or the allocation itself (`salloc`), a spawn works.
 //!
-//! Without the library it waits for ever for what the program itself holds, unless SLURM_OVERLAP is set. Each test
+//! Without the library it waits without end for what the program itself holds, unless SLURM_OVERLAP is set. Each test
 //! tells both halves.
 
 use std::path::{Path, PathBuf};

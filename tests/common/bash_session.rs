@@ -18,7 +18,7 @@ pub const LEFT: &str = "launcher, child";
 pub const NOBODY: &str = "nobody";
 pub const STOPPED: &str = " (stopped)";
 
-/// What is said to stay must stay this long. What goes is gone in a fraction of it, but for Open MPI's, which takes 2
+/// What is said to stay must stay this long. What goes is gone in a fraction of it, except Open MPI's, which takes 2
 /// s.
 const STAYS: Duration = Duration::from_millis(1200);
 /// How long what is said to go may take, on a machine with more to do.

@@ -3,7 +3,7 @@
 //!
 //! The spawn works, or it is an MPI error and a message, or an application that is not interactive ends by MPI's own rule, as it
 //! does without the library. Beyond anybody's help is libmpi itself: for the moment in which it and the first child
-//! make each other's acquaintance, it may crash or wait for ever if that child is gone, and it waits for ever to be
+//! make each other's acquaintance, it may crash or wait without end if that child is gone, and it waits without end to be
 //! called by what was killed before it could call. Without the library the program is killed at any moment, or hangs:
 //! each test has both.
 
@@ -84,7 +84,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// Whether all that is left is a proxy of MPICH 4.1's, which may wait for ever (in poll, for one descriptor) where
+    /// Whether all that is left is a proxy of MPICH 4.1's, which may wait without end (in poll, for one descriptor) where
     /// its mpiexec was killed as it came to it. That is so without the library, too.
     fn waiting_proxy(&self) -> bool {
         let proxy = |command: &String| command.contains("/mpich-4.1.3/bin/hydra_pmi_proxy ");

@@ -67,7 +67,7 @@ impl Session {
         self.dir.path()
     }
 
-    /// Types, or writes into the pipe. A program that is dead does not mind.
+    /// Types, or writes into the pipe. To a program that is dead, this does nothing.
     pub fn send(&mut self, text: impl AsRef<[u8]>) {
         let text = text.as_ref();
         self.sent.extend_from_slice(text);

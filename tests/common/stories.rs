@@ -16,7 +16,7 @@ use super::*;
 const LIMIT: Duration = Duration::from_secs(30);
 /// How long the same is waited for without the library.
 const LIMIT_WITHOUT: Duration = Duration::from_secs(5);
-/// What someone waits for who is told what is awaited, and how long that may take.
+/// How long it may take until a message says what is awaited.
 const FIRST_NOTICE: Duration = Duration::from_secs(15);
 const SECOND_NOTICE: Duration = Duration::from_secs(65);
 /// What never calls MPI_Init, or never answers.
@@ -268,7 +268,7 @@ pub const CHILDREN_DIE: Story = Story {
     killed: false,
 };
 
-/// Someone waits for children, then for a launcher, and is told so; the second time also after a minute.
+/// Someone waits for children, then for a launcher, and a message says so; the second time also after a minute.
 pub const NOTICES: Story = Story {
     told: |desk| {
         desk.hang()?;
@@ -410,7 +410,7 @@ pub fn close_the_window(kind: Kind, mpi: Mpi, leads: bool) -> Vec<Process> {
     }
 }
 
-/// On a terminal someone is told what is awaited; in a pipe there is what Python prints and nothing else. Without a log.
+/// On a terminal a message says what is awaited; in a pipe there is what Python prints and nothing else. Without a log.
 pub fn only_a_terminal_is_told(mpi: Mpi) {
     let awaited = "2 of 2 children have not called MPI_Init";
     let mut piped = Desk::open(Kind::Python, mpi, true, |program| {

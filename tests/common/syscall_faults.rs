@@ -311,7 +311,7 @@ pub fn judge(report: &Report, outlived: Duration) -> Result<&'static str, String
     }
 }
 
-/// The calls of a run without a fault, but for those before it counts, and for the one by which std's Command hears
+/// The calls of a run without a fault, except those before it counts, and the one by which std's Command hears
 /// whether its child could exec: where that fails, which it can't, Command waits for the child's end.
 fn steps(whom: Whom, trace: &str) -> Vec<Step> {
     let mut counts: HashMap<&str, usize> = HashMap::new();

@@ -164,7 +164,7 @@ fn programs_of_other_c_libraries_start_under_it() {
     );
 }
 
-/// All files under a directory, but for what Python compiles.
+/// All files under a directory, except what Python compiles.
 fn files(directory: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(directory).expect("it can be read") {

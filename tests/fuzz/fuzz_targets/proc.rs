@@ -1,4 +1,4 @@
-//! What /proc says, but for `stat`, which the crate procfs reads and takes as the kernel writes it; and the first line
+//! What /proc says, except `stat`, which the crate procfs reads and takes as the kernel writes it; and the first line
 //! of a script: the first byte says which.
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What reads words from outside, as the fuzzer reaches it: the modules of library and program themselves.
+//! What reads words from outside, as the fuzzer reaches it: the modules of library and command themselves.
 
 #![allow(dead_code, missing_docs)]
 
