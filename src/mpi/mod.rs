@@ -7,6 +7,9 @@ pub mod mpiexec;
 pub mod remedies;
 
 use std::fmt;
+use std::io::Read;
+
+use memchr::memmem;
 
 use crate::shared::logging::Escaped;
 
@@ -57,13 +60,30 @@ impl Family {
         !self.is_mpich_kin() || !variable.starts_with("PMIX")
     }
 
-    /// The family of the mpiexec whose file has these bytes, if they tell.
-    pub fn of_mpiexec(bytes: &[u8]) -> Option<Family> {
-        let has = |text: &str| memchr::memmem::find(bytes, text.as_bytes()).is_some();
-        let found = MARKS.iter().find(|(_, _, text, _)| text.is_some_and(has));
-        found.map(|(family, ..)| *family)
+    /// The family of the mpiexec whose file has this text, if it tells. `None` also if it can't be read.
+    pub fn of_mpiexec(mut file: impl Read) -> Option<Family> {
+        let mut piece = vec![0; 64 << 10];
+        let mut kept = 0;
+        let mut best = MARKS.len();
+        loop {
+            let end = kept + file.read(&mut piece[kept..]).ok()?;
+            if end == kept {
+                return MARKS.get(best).map(|(family, ..)| *family);
+            }
+            let has = |text: &str| memmem::find(&piece[..end], text.as_bytes()).is_some();
+            let mut better = MARKS[..best].iter();
+            best = better
+                .position(|mark| mark.2.is_some_and(has))
+                .unwrap_or(best);
+            // A mark may lie across two pieces.
+            kept = end.min(LONGEST_MARK);
+            piece.copy_within(end - kept..end, 0);
+        }
     }
 }
+
+/// No mark of an mpiexec is longer.
+const LONGEST_MARK: usize = 32;
 
 /// Whether a file of this name is an MPI library: libmpi.so.12, libmpich.so.12, libmpi.12.dylib, libmpi_abi.so.0, Cray's
 /// libmpi_gnu.so.12, a wheel's libmpi-d26c8c51.so.12.
@@ -177,6 +197,32 @@ mod tests {
     fn check(text: &str, family: Family, name: &str) {
         let mpi = Mpi::from_version_text(text.as_bytes());
         assert_eq!((mpi.family, mpi.to_string().as_str()), (family, name));
+    }
+
+    #[test]
+    fn an_mpiexec_is_recognised_by_its_text() {
+        let family = |text: &[u8]| Family::of_mpiexec(text);
+        assert_eq!(family(b"HYDRA build details:"), Some(Family::Mpich));
+        assert_eq!(family(b"#!/bin/sh\nexec srun \"$@\"\n"), None);
+        // Intel's and MVAPICH's mention MPICH, before or after their own names.
+        let far = [b' '; 100_000].as_slice();
+        let own = &b"Intel(R) MPI Library"[..];
+        let mpich = &b"HYDRA build details"[..];
+        for text in [[mpich, far, own].concat(), [own, far, mpich].concat()] {
+            assert_eq!(family(&text), Some(Family::Intel));
+        }
+        for at in 0..=own.len() {
+            let in_two_pieces = far.chain(&own[..at]).chain(&own[at..]);
+            assert_eq!(Family::of_mpiexec(in_two_pieces), Some(Family::Intel));
+        }
+        for start in 65_500..65_560 {
+            let text = [&vec![b' '; start], own].concat();
+            assert_eq!(family(&text), Some(Family::Intel));
+        }
+        let long = |(_, _, text, _): &(_, _, Option<&str>, _)| {
+            text.is_some_and(|text| text.len() > LONGEST_MARK)
+        };
+        assert!(!MARKS.iter().any(long));
     }
 
     #[test]

