@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_library_comes_first_but_for_a_sanitizers_runtime() {
+    fn the_library_comes_first_or_behind_a_sanitizers_runtime() {
         let list =
             |before| made(System::Elf, "/o/libspawnfix.so", &[("LD_PRELOAD", before)]).unwrap();
         for (before, after) in [

@@ -51,10 +51,10 @@ static void report_preload(void)
 }
 
 /* A word from the other side, 5 s at most. Waits without spinning: whoever is left behind costs no processor. */
-static int hear(MPI_Comm from, int for_ever)
+static int hear(MPI_Comm from, int without_end)
 {
     time_t start = time(NULL);
-    for (int there = 0; for_ever || time(NULL) <= start + 5;) {
+    for (int there = 0; without_end || time(NULL) <= start + 5;) {
         if (MPI_Iprobe(0, 0, from, &there, MPI_STATUS_IGNORE) != MPI_SUCCESS)
             return -1;
         if (there) {

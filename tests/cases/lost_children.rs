@@ -154,7 +154,7 @@ fn with_the_default_error_handler_the_program_ends() {
 }
 
 #[test]
-fn without_the_library_it_waits_for_ever() {
+fn without_the_library_it_waits_without_end() {
     side_by_side(&SICK_AND_HEALTHY, |mpi| {
         let args = ["1", "/bin/true"];
         let mpiexec = Program::new(mpi.bin("mpiexec")).args(["-n", "1"]);

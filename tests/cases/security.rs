@@ -164,7 +164,7 @@ fn check_spawned(report: &Report) {
 
 /// What the second user tries is without effect: nobody answers, and the bridge gets through in time.
 #[track_caller]
-fn check_in_vain(how: &str, at_least: u64) {
+fn check_unanswered(how: &str, at_least: u64) {
     if !can_become_another() {
         return;
     }
@@ -186,7 +186,7 @@ fn check_in_vain(how: &str, at_least: u64) {
 }
 
 tests! {
-    check_in_vain:
+    check_unanswered:
     a_second_user_who_connects_and_stays_silent_is_without_effect("silent", 1);
     a_second_user_without_the_key_is_without_effect("no key", 1000);
     a_second_user_with_a_wrong_key_is_without_effect("wrong key", 1000);

@@ -9,7 +9,7 @@
 //! The program leads its session: at its end the terminal hangs up, and what a launcher prints later is lost. Where
 //! that matters, its output is a pipe ([`Program::piped`]).
 
-#![allow(dead_code, unused_imports, unused_macros)] // each test file is a crate of its own and uses a part of this
+#![allow(dead_code, unused_imports, unused_macros)] // main.rs and long.rs are a crate each, and use a part of this
 
 pub mod bash_session;
 mod build;

@@ -41,7 +41,6 @@ pub struct Story {
 /// Someone at a prompt: session.py.
 pub struct Desk {
     kind: Kind,
-    mpi: Mpi,
     library: bool,
     prompt: IPython,
     place: TempDir,
@@ -63,7 +62,6 @@ impl Desk {
         prompt.type_line(kind.words());
         Self {
             kind,
-            mpi,
             library,
             prompt,
             place,
