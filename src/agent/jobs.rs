@@ -183,8 +183,9 @@ impl Jobs {
         let Some(mut asked) = self.asked.take_if(|asked| asked.awaits(number)) else {
             return;
         };
-        let spawns = Request::of(&asked.message) == Request::Spawn;
-        match Request::of(&asked.message) {
+        let request = Request::of(&asked.message);
+        let spawns = request == Request::Spawn;
+        match request {
             _ if reply.is_failure() => {}
             Request::Publish => self.published.push(asked.message),
             Request::Spawn => {

@@ -12,6 +12,7 @@ use super::context::Context;
 use super::listener::{Endpoint, Listener};
 use crate::exec::Changes;
 use crate::mpi::mpiexec::{self, Candidate, LaunchError, no_launcher};
+use crate::mpi::{Family, Mpi};
 use crate::shared::logging::escape;
 use crate::shared::paths;
 
@@ -68,8 +69,8 @@ impl Attempts {
 impl Launchers {
     /// Whether the application's MPI is Intel's.
     pub fn is_of_intel(&self) -> bool {
-        let mpi = self.mpi.as_ref();
-        mpi.is_some_and(|mpi| mpi.starts_with("Intel"))
+        let family = |mpi: &String| Mpi::from_version_text(mpi.as_bytes()).family;
+        self.mpi.as_ref().map(family) == Some(Family::Intel)
     }
 
     /// Starts the next launcher that can be executed, in this context and for these hosts. `None`: none is left, and the log

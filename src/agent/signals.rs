@@ -7,6 +7,8 @@ use std::os::unix::net::UnixStream;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
+use crate::shared::dispositions::is_ignored;
+
 /// The signals that the agent handles: the terminal's, those that a resource manager sends to a process group, and SIGCHLD.
 const HANDLED: [i32; 9] = [
     libc::SIGINT,
@@ -41,13 +43,4 @@ pub fn handle() -> io::Result<Signals> {
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
     }
     Ok(signals)
-}
-
-fn is_ignored(signal: i32) -> bool {
-    let mut action = MaybeUninit::<libc::sigaction>::uninit();
-    // SAFETY: sigaction fills `action` when it returns 0, and only then is it read.
-    unsafe {
-        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) == 0
-            && action.assume_init().sa_sigaction == libc::SIG_IGN
-    }
 }

@@ -142,7 +142,8 @@ fn environment_of(subject: &Subject, preload: Vec<Variable>, asked: &Cli) -> Cha
         _ => changes.push((preload_list::VARIABLE.into(), None)),
     }
     // Decided by the command's words, not by the trial's.
-    if std::env::var_os("SPAWNFIX_INTERACTIVE").is_none_or(|value| value == "auto") {
+    let setting = std::env::var_os("SPAWNFIX_INTERACTIVE").unwrap_or_default();
+    if setting.is_empty() || setting == "auto" {
         let interactive = if subject.session.is_some() { "1" } else { "0" };
         changes.push(set(("SPAWNFIX_INTERACTIVE", interactive.into())));
     }

@@ -98,6 +98,7 @@ fn set(name: &str, value: Option<&OsString>) {
 fn is_interactive() -> bool {
     let parent = format!("/proc/{}/cmdline", std::os::unix::process::parent_id());
     let parent = std::fs::read(parent).unwrap_or_default();
+    let parent = parent.strip_suffix(b"\0").unwrap_or(&parent);
     let parent = parent.split(|&byte| byte == 0);
     let parent: Vec<_> = parent
         .map(|word| OsString::from_vec(word.to_vec()))

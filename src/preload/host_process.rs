@@ -2,7 +2,6 @@
 //! cancellation of its threads.
 
 use std::ffi::{CStr, CString, OsStr};
-use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
@@ -12,6 +11,7 @@ use libc::{c_char, c_int};
 
 use crate::mpi::environment::{self, Management};
 use crate::preload::c_strings::c_strings_with;
+use crate::shared::dispositions::is_ignored;
 use crate::shared::settings::{self, Settings};
 
 /// What was read at load.
@@ -116,11 +116,7 @@ static NOHUP: AtomicBool = AtomicBool::new(false);
 /// Takes note of nohup(1), for the ctor. UCX, which some MPICHs bring along, takes SIGHUP when it is loaded (ucs_debug_init:
 /// src/ucs/debug/debug.c in UCX), and exec resets what was taken to the default.
 pub fn note_nohup() {
-    let is_ignored = |now: libc::sigaction| now.sa_sigaction == libc::SIG_IGN;
-    NOHUP.store(
-        disposition(libc::SIGHUP).is_some_and(is_ignored),
-        Ordering::Relaxed,
-    );
+    NOHUP.store(is_ignored(libc::SIGHUP), Ordering::Relaxed);
 }
 
 /// Between fork and exec: the launcher ignores SIGHUP if the application did at its start.
@@ -128,16 +124,6 @@ pub fn keep_nohup() {
     if NOHUP.load(Ordering::Relaxed) {
         // SAFETY: signal is async-signal-safe, and takes no pointers here.
         unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
-    }
-}
-
-/// A signal's disposition. `None`: there is no such signal.
-pub fn disposition(signal: c_int) -> Option<libc::sigaction> {
-    let mut now = MaybeUninit::uninit();
-    // SAFETY: without a new disposition, sigaction only fills `now`, which is read only if it did.
-    unsafe {
-        (libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr()) == 0)
-            .then(|| now.assume_init())
     }
 }
 

@@ -5,8 +5,9 @@ use libc::c_int;
 use crate::mpi::remedies::Target;
 use crate::preload::after_fork;
 use crate::preload::env_changes;
-use crate::preload::host_process::{contained, disposition};
+use crate::preload::host_process::contained;
 use crate::preload::real_fn::RealFn;
+use crate::shared::dispositions::disposition;
 
 /// Calls the real function, `call`. No panic leaves this: a defect here costs the remedies.
 pub fn around(name: &str, real: &RealFn, call: impl FnOnce() -> c_int) -> c_int {

@@ -1,6 +1,7 @@
 //! What library and command both use.
 
 pub mod child_words;
+pub mod dispositions;
 pub mod internal_args;
 pub mod logging;
 #[cfg(target_vendor = "apple")]

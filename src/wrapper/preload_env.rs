@@ -5,10 +5,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::preload_list::{System, in_front};
+use crate::shared::dispositions::is_ignored;
 use crate::shared::internal_args::LIBRARY_PLACES;
 use crate::shared::logging::escape;
 use crate::shared::paths;
-use crate::wrapper::startup_state::is_ignored;
 
 /// A variable to set.
 pub type Variable = (&'static str, OsString);

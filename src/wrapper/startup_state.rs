@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::shared::dispositions::is_ignored;
+
 static CLOSED: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
 static SIGPIPE_IGNORED: AtomicBool = AtomicBool::new(false);
 
@@ -18,17 +20,6 @@ ctor::declarative::ctor! {
         }
         SIGPIPE_IGNORED.store(is_ignored(libc::SIGPIPE), Ordering::Relaxed);
     }
-}
-
-/// Whether this process ignores this signal.
-pub fn is_ignored(signal: libc::c_int) -> bool {
-    // SAFETY: all zeroes is a valid sigaction, which the call fills; a null second argument changes nothing.
-    let action = unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(signal, std::ptr::null(), &mut action);
-        action
-    };
-    action.sa_sigaction == libc::SIG_IGN
 }
 
 /// Undoes the changes, just before an exec.
