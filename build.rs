@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 const BOUND_ON_CALL: &str = "
     __errno_location __xpg_strerror_r _exit abort access bcmp bind clock_gettime clock_nanosleep close closedir connect dirfd
     dl_iterate_phdr dladdr dlclose dlopen dlsym dup2 execve fcntl free fstat fstat64 ftruncate64 getauxval
-    getcwd getenv geteuid getpeername getpid getppid getrlimit ioctl isatty lstat lstat64 malloc memcpy memmove
+    getcwd getenv geteuid getpeername getpid getppid ioctl isatty lstat lstat64 malloc memcpy memmove
     memset mmap open open64 opendir poll posix_memalign pthread_setcancelstate pwrite64 read readdir64 realloc setenv
     sigaction signal socket stat stat64 strlen syscall unsetenv write
 ";
