@@ -14,11 +14,7 @@ pub enum System {
 }
 
 /// The variable that preloads here.
-pub const VARIABLE: &str = if cfg!(target_os = "macos") {
-    "DYLD_INSERT_LIBRARIES"
-} else {
-    "LD_PRELOAD"
-};
+pub const VARIABLE: &str = System::HERE.variable();
 
 impl System {
     /// This one.
@@ -27,6 +23,14 @@ impl System {
     } else {
         System::Elf
     };
+
+    /// The variable that preloads.
+    pub const fn variable(self) -> &'static str {
+        match self {
+            System::Elf => "LD_PRELOAD",
+            System::MacOs => "DYLD_INSERT_LIBRARIES",
+        }
+    }
 
     /// The library's file name, by which its entry in a list is known.
     pub fn library(self) -> &'static str {

@@ -17,6 +17,7 @@ use crate::preload_list;
 use crate::shared::internal_args::COMMAND_PLACES;
 use crate::shared::logging::escape;
 use crate::shared::paths;
+use crate::shared::settings;
 use crate::wrapper::options::Cli;
 use crate::wrapper::preload_env::{self, Variable};
 use crate::wrapper::run::say_not_found;
@@ -142,14 +143,14 @@ fn environment_of(subject: &Subject, preload: Vec<Variable>, asked: &Cli) -> Cha
         _ => changes.push((preload_list::VARIABLE.into(), None)),
     }
     // Decided by the command's words, not by the trial's.
-    let setting = std::env::var_os("SPAWNFIX_INTERACTIVE").unwrap_or_default();
+    let setting = std::env::var_os(settings::INTERACTIVE).unwrap_or_default();
     if setting.is_empty() || setting == "auto" {
         let interactive = if subject.session.is_some() { "1" } else { "0" };
-        changes.push(set(("SPAWNFIX_INTERACTIVE", interactive.into())));
+        changes.push(set((settings::INTERACTIVE, interactive.into())));
     }
     changes.extend(asked.settings().into_iter().map(set));
-    changes.push(set(("SPAWNFIX_LOG", "trace".into())));
-    changes.push(("SPAWNFIX_LOG_FILE".into(), None));
+    changes.push(set((settings::LOG, "trace".into())));
+    changes.push((settings::LOG_FILE.into(), None));
     changes
 }
 

@@ -14,6 +14,7 @@ use crate::agent::placeholder;
 use crate::exec::Changes;
 use crate::mpi::{Family, Mpi};
 use crate::shared::paths;
+use crate::shared::settings::{GUARD, REMEDIES};
 
 /// What a trial needs.
 #[derive(Clone)]
@@ -64,7 +65,7 @@ impl Trial {
     pub fn remedies(&self, family: Family) -> Vec<(String, Trial)> {
         let prefix = self.libmpi.parent().and_then(Path::parent);
         let prefix = prefix.unwrap_or(&self.libmpi).to_string_lossy();
-        let mut ours = vec!["SPAWNFIX_GUARD", "SPAWNFIX_REMEDIES"];
+        let mut ours = vec![GUARD, REMEDIES];
         ours.retain(|name| std::env::var_os(name).is_some());
         let mut all: Vec<_> = ours.iter().map(|name| format!("{name}=auto")).collect();
         let settings = settings(family).replace('@', &prefix);

@@ -86,12 +86,17 @@ pub fn parse<'a>(variables: impl Iterator<Item = &'a [u8]>) -> (Settings, Vec<St
     (settings, complaints)
 }
 
-const GUARD: &str = "SPAWNFIX_GUARD";
-const INTERACTIVE: &str = "SPAWNFIX_INTERACTIVE";
-const REMEDIES: &str = "SPAWNFIX_REMEDIES";
-const INHERIT: &str = "SPAWNFIX_INHERIT";
-const LOG: &str = "SPAWNFIX_LOG";
-/// The log file's variable.
+/// The variable of [`GuardSetting`].
+pub const GUARD: &str = "SPAWNFIX_GUARD";
+/// The variable of [`InteractiveSetting`].
+pub const INTERACTIVE: &str = "SPAWNFIX_INTERACTIVE";
+/// The variable of [`Settings::remedies`].
+pub const REMEDIES: &str = "SPAWNFIX_REMEDIES";
+/// The variable of [`Settings::inherit`].
+pub const INHERIT: &str = "SPAWNFIX_INHERIT";
+/// The variable of [`Settings::log`].
+pub const LOG: &str = "SPAWNFIX_LOG";
+/// The variable of [`Settings::log_file`].
 pub const LOG_FILE: &str = "SPAWNFIX_LOG_FILE";
 
 /// All variables.

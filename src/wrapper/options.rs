@@ -138,11 +138,11 @@ impl Cli {
     pub fn settings(&self) -> Vec<Variable> {
         let yes = |flag: bool| flag.then(|| "1".into());
         let all = [
-            ("SPAWNFIX_GUARD", self.guard.clone()),
-            ("SPAWNFIX_INTERACTIVE", yes(self.interactive)),
-            ("SPAWNFIX_INHERIT", yes(self.inherit)),
-            ("SPAWNFIX_LOG", self.log.clone()),
-            ("SPAWNFIX_LOG_FILE", self.log_file.clone()),
+            (settings::GUARD, self.guard.clone()),
+            (settings::INTERACTIVE, yes(self.interactive)),
+            (settings::INHERIT, yes(self.inherit)),
+            (settings::LOG, self.log.clone()),
+            (settings::LOG_FILE, self.log_file.clone()),
         ];
         all.into_iter()
             .filter_map(|(name, value)| Some((name, value?)))

@@ -60,13 +60,10 @@ pub fn variables(
     if has(b":") {
         return Err(format!("a path with a colon can't be preloaded: {shown}"));
     }
-    if system == System::MacOs {
-        let name = "DYLD_INSERT_LIBRARIES";
-        return Ok(vec![(name, in_front(system, path, &present(name)))]);
-    }
-    if !has(b" \t\n\r\x0b\x0c") {
-        let list = in_front(system, path, &present("LD_PRELOAD"));
-        return Ok(vec![("LD_PRELOAD", list)]);
+    let variable = system.variable();
+    if system == System::MacOs || !has(b" \t\n\r\x0b\x0c") {
+        let list = in_front(system, path, &present(variable));
+        return Ok(vec![(variable, list)]);
     }
     // ld.so splits LD_PRELOAD at colons and blanks and knows no quoting; LD_LIBRARY_PATH at colons and semicolons. So a
     // path with blanks goes there, and the bare name is preloaded.
@@ -76,7 +73,7 @@ pub fn variables(
         ));
     }
     let name = OsStr::new(system.library());
-    let list = in_front(system, name, &present("LD_PRELOAD"));
+    let list = in_front(system, name, &present(variable));
     // A directory that holds only the library, so that no other library is found there.
     let mut place = library.parent().unwrap_or(Path::new("/")).to_owned();
     if place.join("spawnfix").join(name).exists() {
@@ -91,7 +88,7 @@ pub fn variables(
             directories.push(others);
         }
     }
-    Ok(vec![("LD_PRELOAD", list), ("LD_LIBRARY_PATH", directories)])
+    Ok(vec![(variable, list), ("LD_LIBRARY_PATH", directories)])
 }
 
 #[cfg(test)]
