@@ -1,5 +1,6 @@
 """Spawns children from changed environments and directories, and by four threads at once, and compares what each one says it
 has: context.py [universe].
+context.py pools: asks the workers of two pools alone.
 context.py crash: two children from two environments, of which the second one crashes."""
 
 import os
@@ -39,6 +40,7 @@ if sys.argv[1:2] == ["child"]:
     sys.exit()
 
 from mpi4py import MPI
+from mpi4py.futures import MPIPoolExecutor
 
 ME = os.path.abspath(__file__)
 
@@ -54,6 +56,21 @@ def spawn(name, way="leave"):
     if way == "leave":
         team.Disconnect()
 
+
+def pool(name):
+    os.environ["CONTEXT"] = name
+    os.mkdir(name)
+    os.chdir(name)
+    with MPIPoolExecutor(1, main=False) as workers:  # spawned at the first use
+        got = [*workers.map(os.getenv, NAMES), workers.submit(os.getcwd).result()]
+        report(f"{name}={'same' if got == context() else got}")
+
+
+if sys.argv[1:] == ["pools"]:
+    pool("pool")
+    pool("second_pool")
+    report("end=")
+    sys.exit()
 
 if sys.argv[1:] == ["crash"]:
     spawn("first", "stay")
@@ -88,6 +105,8 @@ os.rmdir(os.getcwd())
 spawn("removed")
 os.chdir(home)
 spawn("back")
+pool("pool")
+pool("second_pool")
 for number in range(10):
     os.environ[f"BIG_{number}"] = str(number) * 100_000
 spawn("big")

@@ -82,6 +82,9 @@ static void exit_without_finalize(void)
 static int child(MPI_Comm parent)
 {
     report_preload();
+    char directory[4096] = "";
+    const char *context = getenv("CONTEXT");
+    report("child_context=%s in %s", context ? context : "none", getcwd(directory, sizeof directory));
     report("child=%d", (int)getpid());
     for (int word; (word = hear(parent, 1)) > LEAVE;) {
         if (word >= CRASH)

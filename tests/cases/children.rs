@@ -1,8 +1,12 @@
 //! Children get what the application gave them, each word to the byte, and a place of their own.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
 
-use crate::common::commands::place;
+use crate::common::commands::{NOBODY_ID, is_root, place};
+use crate::common::ipython::Kind;
 use crate::common::*;
 
 /// The list of tests/apps/words.py that is changed without the library: under MPICH a backslash, under Intel MPI a newline.
@@ -152,10 +156,13 @@ fn context(mpi: Mpi, args: &[&str], library: bool, is_session: bool) -> Program 
     let python = Program::new(mpi.bin("python")).arg(app("context.py"));
     let python = python.args(args).under(mpi).library(library).deadline(200);
     let interactive = if is_session { "1" } else { "0" };
+    let python = python.stdin(Stdin::Null).piped();
+    let python = python.env("SPAWNFIX_INTERACTIVE", interactive);
+    if mpi.name == INTEL_MPI.name {
+        // After a matched probe a pool of workers never ends, under mpiexec too: see below.
+        return python.env("MPI4PY_RC_RECV_MPROBE", "0");
+    }
     python
-        .stdin(Stdin::Null)
-        .piped()
-        .env("SPAWNFIX_INTERACTIVE", interactive)
 }
 
 #[track_caller]
@@ -170,7 +177,16 @@ fn environment_and_directory(mpi: Mpi) {
             "it ends",
         );
         for step in [
-            "first", "set", "changed", "again", "unset", "moved", "back", "big",
+            "first",
+            "set",
+            "changed",
+            "again",
+            "unset",
+            "moved",
+            "back",
+            "pool",
+            "second_pool",
+            "big",
         ] {
             cured.check(
                 cured.fact(step) == Some("same"),
@@ -193,7 +209,126 @@ fn environment_and_directory(mpi: Mpi) {
             bare.fact("first") == Some("same") && bare.fact("set") != Some("same"),
             "without the library the second child has what the first one had",
         );
+        let pool = bare.fact("second_pool");
+        bare.check(
+            pool.is_some_and(|has| has != "same"),
+            "and so has a pool of workers",
+        );
     }
+}
+
+/// A pool of mpi4py's receives by matched probes (MPI_Mprobe). Intel MPI's MPI_Comm_disconnect, which ends the pool, then never
+/// returns: under its own mpiexec, too.
+#[test]
+fn a_pool_of_intel_mpi_s_never_ends_under_its_mpiexec_unless_mpi4py_forgoes_matched_probes() {
+    if !INTEL_MPI.is_here() {
+        return;
+    }
+    for (probes, seconds) in [("0", 90), ("1", 5)] {
+        let mpiexec = Program::new(INTEL_MPI.bin("mpiexec")).args(["-n", "1"]);
+        let pools = mpiexec.arg(INTEL_MPI.bin("python")).arg(app("context.py"));
+        let pools = pools.arg("pools").under(INTEL_MPI).deadline(seconds);
+        let pools = pools.env("MPI4PY_RC_RECV_MPROBE", probes);
+        let bare = pools.stdin(Stdin::Null).piped().run();
+        bare.check(bare.fact("pool").is_some(), "a worker answers");
+        let ends = bare.fact("end").is_some();
+        bare.check(ends == (probes == "0"), "it ends without the probes alone");
+    }
+}
+
+/// Whether nobody, the user, may read these files; otherwise the test is skipped.
+fn nobody_reaches(files: &[&Path]) -> bool {
+    if !is_root() {
+        skip("only root can become another user");
+        return false;
+    }
+    let mut cat = Command::new("cat");
+    let cat = cat.args(files).uid(NOBODY_ID).gid(NOBODY_ID).output();
+    let reaches = cat.is_ok_and(|cat| cat.status.success());
+    if !reaches {
+        skip(&format!("only root can read {}", root().display()));
+    }
+    reaches
+}
+
+/// Becomes nobody in a directory that nobody may enter, and runs the application there.
+const IN_A_CLOSED_DIRECTORY: &str = r#"
+chown "$0" . && mkdir closed && chown "$0" closed && cd closed && chmod 0 . &&
+exec setpriv --reuid="$0" --regid="$0" --clear-groups "$@"
+"#;
+
+/// Intel MPI's hydra starts the children all the same.
+#[test]
+fn in_a_directory_that_its_user_may_not_enter_a_spawn_is_an_error_in_hydras_words() {
+    side_by_side(&[MPICH_4_1_3, MPICH_5_0_2], |mpi| {
+        let attempts = mpi.compile("attempts.c");
+        if !nobody_reaches(&[&attempts, &library(), &agent(), &mpi.bin("mpiexec")]) {
+            return;
+        }
+        let run = |library| {
+            let sh = Program::new("sh").args(["-c", IN_A_CLOSED_DIRECTORY]);
+            let sh = sh.arg(NOBODY_ID.to_string()).arg(&attempts).under(mpi);
+            sh.library(library).stdin(Stdin::Null).piped().run()
+        };
+        let cured = run(true);
+        cured.check_has_agent();
+        cured.check(
+            cured
+                .fact("attempt")
+                .is_some_and(|what| what.contains(" failed ")),
+            "the spawn is an MPI error",
+        );
+        cured.check(
+            cured.fact("end").is_some() && cured.code() == Some(0),
+            "the application goes on",
+        );
+        cured.check(
+            cured.output.contains("/closed (Permission denied)"),
+            "hydra says why",
+        );
+        let bare = run(false);
+        bare.check(
+            bare.fact("attempting").is_some() && bare.fact("attempt").is_none(),
+            "without the library the application is killed",
+        );
+        bare.check(bare.signal() == Some(libc::SIGKILL), "by hydra");
+    });
+}
+
+/// As Rmpi's mpi.comm.spawn, which calls MPI_Comm_spawn.
+#[test]
+fn children_of_r_have_the_environment_and_directory_of_the_call() {
+    const STORY: &str = "source('session.R'); \
+        for (name in c('one', 'two')) { Sys.setenv(CONTEXT = name); dir.create(name); setwd(name); spawn(); ask(); leave() }; \
+        report('end'); bye()";
+    if !Kind::R.is_here() {
+        return;
+    }
+    side_by_side(&[MPICH_4_1_3, MPICH_5_0_2], |mpi| {
+        let run = |library| {
+            let r = Kind::R.program(mpi).args(["-e", STORY]).library(library);
+            r.stdin(Stdin::Null).piped().deadline(30).run()
+        };
+        // The variable's value, and the directory's own name.
+        let contexts = |report: &Report| -> Vec<String> {
+            let contexts = report.values("child_context");
+            let ends = contexts.map(|all| (all.split(' ').next(), all.rsplit('/').next()));
+            ends.map(|ends| format!("{ends:?}")).collect()
+        };
+        let is = |name: &str| format!("{:?}", (Some(name), Some(name)));
+        let cured = run(true);
+        cured.check_ended_well();
+        cured.check(
+            contexts(&cured) == [is("one"), is("two")],
+            "each has its own",
+        );
+        let bare = run(false);
+        let same = [is("one"), is("one")];
+        bare.check(
+            contexts(&bare) == same,
+            "without the library both have the first one's",
+        );
+    });
 }
 
 /// MPI's rule holds over both of an application's jobs.
