@@ -230,6 +230,18 @@ mod tests {
     }
 
     #[test]
+    fn the_setting_comes_before_the_command_line() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let said = |setting, line| session_word(setting, &words(line), &[], Terminal);
+        use InteractiveSetting::{Auto, No, Yes};
+        let (session, script) = ("python3 -m IPython", "python3 script.py");
+        assert_eq!(said(Auto, session).as_deref(), Some("IPython"));
+        assert_eq!(said(Auto, script), None);
+        assert_eq!(said(No, session), None);
+        assert_eq!(said(Yes, script).as_deref(), Some("SPAWNFIX_INTERACTIVE=1"));
+    }
+
+    #[test]
     fn ipython_is_a_session_without_a_script() {
         check(
             Terminal,
