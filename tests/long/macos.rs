@@ -17,21 +17,15 @@ const TARGETS: [&str; 2] = ["aarch64-apple-darwin", "x86_64-apple-darwin"];
 
 /// What dyld interposes, with what of ours, and where it looks it up to do so. The MPI functions may be missing, and
 /// may be in any library.
-const TUPLES: [(&str, &str, Ordinal, bool); 4] = [
+const TUPLES: [(&str, &str, Ordinal, bool); 8] = [
     ("_execvp", "execvp_hook", Ordinal::Library(1), false),
     ("_execv", "execv_hook", Ordinal::Library(1), false),
-    (
-        "_MPI_Comm_spawn",
-        "MPI_Comm_spawn",
-        Ordinal::AnyLibrary,
-        true,
-    ),
-    (
-        "_MPI_Comm_spawn_multiple",
-        "MPI_Comm_spawn_multiple",
-        Ordinal::AnyLibrary,
-        true,
-    ),
+    mpi("_MPI_Comm_spawn"),
+    mpi("_MPI_Comm_spawn_multiple"),
+    mpi("_MPI_Init"),
+    mpi("_MPI_Init_thread"),
+    mpi("_PMPI_Init"),
+    mpi("_PMPI_Init_thread"),
 ];
 /// Library 1, as it must be the only one.
 const LIBSYSTEM: &str = "/usr/lib/libSystem.B.dylib";
@@ -150,6 +144,11 @@ fn what_is_wrong_is_found() {
     }
 }
 
+/// The hook of an MPI function has its name, but for C's underscore.
+const fn mpi(name: &str) -> (&str, &str, Ordinal, bool) {
+    (name, name, Ordinal::AnyLibrary, true)
+}
+
 const NOTHING: [String; 0] = [];
 
 fn read(target: &str, name: &str) -> Vec<u8> {
@@ -186,7 +185,7 @@ fn library(data: &[u8]) -> Vec<String> {
         let ours = TUPLES
             .iter()
             .find(|tuple| tuple.0 == name)
-            .map_or("?", |tuple| tuple.1);
+            .map_or("?", |tuple| tuple.1.trim_start_matches('_'));
         let ours = format!("{}{ours}", ours.len()); // so it is in a mangled name
         match image.rebases.get(&address) {
             Some(hook) if (text.address..text.address + text.size).contains(hook) => {
@@ -235,14 +234,15 @@ fn library(data: &[u8]) -> Vec<String> {
 /// takes it and exports all the same what std keeps visible: a personality routine, of which each Rust library has its
 /// own, and names with a hash in them.
 fn harmless(name: &str) -> bool {
-    let of_std = name
-        .strip_prefix("__ZN3std")
-        .and_then(|name| name.strip_suffix('E'));
-    let hash = of_std
-        .and_then(|name| name.rsplit_once("17h"))
-        .map(|(_, hash)| hash);
-    let hashed = hash
-        .is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let hash = |hash: &str| hash.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    // Rust's two ways to mangle.
+    let legacy = name.starts_with("__ZN3std")
+        && name.ends_with('E')
+        && name.rsplit_once("17h").is_some_and(|(_, end)| hash(end));
+    let v0 = name
+        .strip_prefix("__RNvNtCs")
+        .and_then(|name| name.split_once("_3std"));
+    let hashed = legacy || v0.is_some_and(|(crate_hash, _)| hash(crate_hash));
     // The linker's own, in each file.
     hashed || ["_rust_eh_personality", "__mh_dylib_header", "___dso_handle"].contains(&name)
 }
