@@ -186,17 +186,26 @@ impl Case {
         self
     }
 
-    /// A process of a job that fails ends the job, and in what is not interactive the program: who aborts, aborts all.
+    /// A process of a job that fails ends the job, and in what is not interactive the program: who aborts, aborts all. And
+    /// where a forked child has no agent to execute, what goes wrong there comes of it as without the library.
     fn may_end(&self, outcome: &Outcome) -> Option<&'static str> {
-        let lasts = |fault: &String| {
-            ["signal=KILL", "EIO", "EPIPE"]
-                .iter()
-                .any(|word| fault.contains(word))
-        };
-        let failed = self.whom == Whom::Bridge && self.fault.as_ref().is_some_and(lasts);
-        let ended = outcome.report.signal() == Some(libc::SIGKILL);
+        let fault = self.fault.as_deref().unwrap_or_default();
+        let is = |words: &[&str]| words.iter().any(|word| fault.contains(word));
         let clean = outcome.report.left.is_empty() && outcome.outlived < OUTLIVES;
-        (failed && ended && clean).then_some("the program ended with its job")
+        let killed = clean && outcome.report.signal() == Some(libc::SIGKILL);
+        let hung = clean && outcome.report.fact("spawned").is_none();
+        match self.whom {
+            Whom::Bridge if killed && is(&["signal=KILL", "EIO", "EPIPE"]) => {
+                Some("the program ended with its job")
+            }
+            Whom::LoneChild if killed && is(&["openat:", "dup2:"]) => {
+                Some("mpiexec kept the terminal, as without the library")
+            }
+            Whom::LoneChild if hung && is(&["execve:"]) => {
+                Some("mpiexec could not be executed: the spawn hung, as without the library")
+            }
+            _ => None,
+        }
     }
 
     pub fn run(&self) -> Outcome {
