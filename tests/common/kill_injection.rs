@@ -154,7 +154,8 @@ impl Case {
             session.line(line);
         }
         // Without the library the lines may have been taken.
-        if !reported(&mut session, HANGS, &["ended"]) {
+        let patience = if self.library { SPAWN } else { HANGS };
+        if !reported(&mut session, patience, &["ended"]) {
             program.into_iter().for_each(kill);
             reported(&mut session, HANGS, &["ended"]);
         }
