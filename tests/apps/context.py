@@ -1,6 +1,5 @@
 """Spawns children from changed environments and directories, and by four threads at once, and compares what each one says it
 has: context.py [universe].
-context.py pools: asks the workers of two pools alone.
 context.py crash: two children from two environments, of which the second one crashes."""
 
 import os
@@ -65,12 +64,6 @@ def pool(name):
         got = [*workers.map(os.getenv, NAMES), workers.submit(os.getcwd).result()]
         report(f"{name}={'same' if got == context() else got}")
 
-
-if sys.argv[1:] == ["pools"]:
-    pool("pool")
-    pool("second_pool")
-    report("end=")
-    sys.exit()
 
 if sys.argv[1:] == ["crash"]:
     spawn("first", "stay")
