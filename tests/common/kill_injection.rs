@@ -306,7 +306,7 @@ fn wrong(case: &Case, outcome: &Outcome) -> Option<String> {
     }
 }
 
-/// How many of these ends are libmpi's own: at most a third, with so many at a time that a moment is long. Under MPICH 4.1.3
+/// How many of these ends are libmpi's own: at most a quarter and one, with so many at a time that a moment is long. Under MPICH 4.1.3
 /// it was up to 10 of 40 in a session, under the others up to 2.
 fn acquaintance(ends: &Ends) -> usize {
     let own = |end: &End| match end {
@@ -416,7 +416,7 @@ pub fn killed(mpi: Mpi, bare: &[When], cured: &[When]) -> Vec<String> {
         let (ends, wrongs) = run_all(&format!("mpiexec killed, {} {how}", mpi.name), &cases);
         all.extend(wrongs);
         let own = acquaintance(&ends);
-        if library && own > cases.len() / 3 {
+        if library && own > 1 + cases.len() / 4 {
             all.push(format!(
                 "{own} of {} ended in libmpi: {ends:?}",
                 cases.len()
