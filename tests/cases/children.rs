@@ -259,7 +259,7 @@ fn in_a_directory_that_its_user_may_not_enter_a_spawn_is_an_error_in_hydras_word
     });
 }
 
-/// As Rmpi's mpi.comm.spawn, which calls MPI_Comm_spawn.
+/// As Rmpi's mpi.comm.spawn (R/Rcomm.R in Rmpi), which asks for the universe's size first: `universe` above does so, too.
 #[test]
 fn children_of_r_have_the_environment_and_directory_of_the_call() {
     const STORY: &str = "source('session.R'); \

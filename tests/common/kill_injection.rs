@@ -306,8 +306,8 @@ fn wrong(case: &Case, outcome: &Outcome) -> Option<String> {
     }
 }
 
-/// How many of these ends are libmpi's own: at most a quarter and one, with so many at a time that a moment is long. Under MPICH 4.1.3
-/// it was up to 10 of 40 in a session, under the others up to 2.
+/// How many of these ends are libmpi's own: at most a quarter and one, with so many at a time that a moment is long. Under
+/// MPICH 4.1.3 it was up to 10 of 40 in a session, under the others up to 2.
 fn acquaintance(ends: &Ends) -> usize {
     let own = |end: &End| match end {
         End::Signal(signal) => *signal != libc::SIGKILL,

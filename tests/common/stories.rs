@@ -266,32 +266,23 @@ pub const CHILDREN_DIE: Story = Story {
     killed: false,
 };
 
-/// Someone waits for children, then for a launcher, and a message says so; the second time also after a minute.
+/// Someone waits for children, then for a launcher, and a message says so.
 pub const NOTICES: Story = Story {
-    told: |desk| {
-        desk.hang()?;
-        let children =
-            "2 of 2 children have not called MPI_Init, for example 'sleep 300' (process ";
-        desk.logged(FIRST_NOTICE, children, 1)?;
-        desk.logged(SECOND_NOTICE, children, 2)?;
-        desk.leave_the_call(1)?;
-        fs::write(desk.silent(), "").expect("the directory is ours");
-        desk.say(&["hang"]);
-        desk.runs(SLEEPER, 1)?;
-        desk.logged(
-            FIRST_NOTICE,
-            "has not answered after 10 s; Ctrl-C gives the spawn up",
-            1,
-        )?;
-        desk.logged(
-            SECOND_NOTICE,
-            "has not answered after 60 s; Ctrl-C gives the spawn up",
-            1,
-        )?;
-        desk.leave_the_call(2)
-    },
+    told: |desk| someone_waits(desk, false),
     begins: "hanging",
     facts: &[("got_out", 2)],
+    warnings: &[
+        " after 10 s; Ctrl-C gives the spawn up",
+        "given up after Ctrl-C, as its children have not connected",
+        "has not answered after 10 s",
+        "given up after Ctrl-C, as its launcher has not answered",
+    ],
+    killed: false,
+};
+
+/// The same for longer: after a minute a message says so again.
+pub const NOTICES_AFTER_A_MINUTE: Story = Story {
+    told: |desk| someone_waits(desk, true),
     warnings: &[
         " after 10 s; Ctrl-C gives the spawn up",
         " after 60 s; Ctrl-C gives the spawn up",
@@ -300,8 +291,28 @@ pub const NOTICES: Story = Story {
         "has not answered after 60 s",
         "given up after Ctrl-C, as its launcher has not answered",
     ],
-    killed: false,
+    ..NOTICES
 };
+
+fn someone_waits(desk: &mut Desk, a_minute: bool) -> Option<()> {
+    let children = "2 of 2 children have not called MPI_Init, for example 'sleep 300' (process ";
+    let launcher =
+        |seconds: u32| format!("has not answered after {seconds} s; Ctrl-C gives the spawn up");
+    desk.hang()?;
+    desk.logged(FIRST_NOTICE, children, 1)?;
+    if a_minute {
+        desk.logged(SECOND_NOTICE, children, 2)?;
+    }
+    desk.leave_the_call(1)?;
+    fs::write(desk.silent(), "").expect("the directory is ours");
+    desk.say(&["hang"]);
+    desk.runs(SLEEPER, 1)?;
+    desk.logged(FIRST_NOTICE, &launcher(10), 1)?;
+    if a_minute {
+        desk.logged(SECOND_NOTICE, &launcher(60), 1)?;
+    }
+    desk.leave_the_call(2)
+}
 
 /// Tells it in this kind of session, under each of these MPIs.
 #[track_caller]
