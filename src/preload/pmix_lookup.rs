@@ -60,7 +60,7 @@ pub unsafe fn around(data: usize, wait: impl FnOnce() -> c_int, look: impl Fn() 
             }
         }
         // Not long beside what the spawn takes anyway.
-        sleep(((now - began) / 32).clamp(LOOK_AT / 10, LOOK_EVERY / 10));
+        sleep(((now - began) / 128).clamp(LOOK_AT / 10, LOOK_EVERY / 10));
     }
 }
 
