@@ -3,7 +3,7 @@
 //! The library applies the application's rows around MPI_Init or around the spawn, the agent the launcher's. A row never
 //! replaces a value that the user has set.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::Path;
 
 use crate::mpi::{Family, Mpi};
@@ -253,10 +253,10 @@ impl Facts<'_> {
     /// terminal that outlived its job.
     fn is_slurm_without_srun(&self) -> bool {
         let nodes = |name| (self.variable)(name).unwrap_or_default();
-        let several = |list: &OsStr| memchr::memchr2(b',', b'[', list.as_encoded_bytes()).is_some();
+        let several = |list: OsString| list.as_encoded_bytes().iter().any(|byte| b",[".contains(byte));
         self.is_set("SLURM_JOB_ID")
-            && !several(&nodes("SLURM_NODELIST"))
-            && !several(&nodes("SLURM_JOB_NODELIST"))
+            && !several(nodes("SLURM_NODELIST"))
+            && !several(nodes("SLURM_JOB_NODELIST"))
             && !self.has_on_path("srun")
     }
 }

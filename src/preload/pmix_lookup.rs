@@ -7,8 +7,6 @@ use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use memchr::memmem;
-
 use crate::preload::host_process::{self, contained};
 use crate::shared::settings::GuardSetting;
 
@@ -85,5 +83,5 @@ unsafe fn mark_of_children(data: usize) -> Option<Vec<u8>> {
 fn is_inherited(mark: &[u8]) -> bool {
     let all = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut all = all.filter_map(|entry| fs::read(entry.path().join("environ")).ok());
-    all.any(|variables| memmem::find(&variables, mark).is_some())
+    all.any(|variables| variables.split_inclusive(|byte| *byte == 0).any(|it| it == mark))
 }
