@@ -253,7 +253,11 @@ impl Facts<'_> {
     /// terminal that outlived its job.
     fn is_slurm_without_srun(&self) -> bool {
         let nodes = |name| (self.variable)(name).unwrap_or_default();
-        let several = |list: OsString| list.as_encoded_bytes().iter().any(|byte| b",[".contains(byte));
+        let several = |list: OsString| {
+            list.as_encoded_bytes()
+                .iter()
+                .any(|byte| b",[".contains(byte))
+        };
         self.is_set("SLURM_JOB_ID")
             && !several(nodes("SLURM_NODELIST"))
             && !several(nodes("SLURM_JOB_NODELIST"))

@@ -83,5 +83,9 @@ unsafe fn mark_of_children(data: usize) -> Option<Vec<u8>> {
 fn is_inherited(mark: &[u8]) -> bool {
     let all = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut all = all.filter_map(|entry| fs::read(entry.path().join("environ")).ok());
-    all.any(|variables| variables.split_inclusive(|byte| *byte == 0).any(|it| it == mark))
+    all.any(|variables| {
+        variables
+            .split_inclusive(|byte| *byte == 0)
+            .any(|it| it == mark)
+    })
 }

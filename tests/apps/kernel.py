@@ -1,13 +1,12 @@
 """Drives a Jupyter kernel as a notebook's server does, and reports what comes of each step.
 
-kernel.py STORY [LIBRARY]: the kernel is installed with `ipykernel install`, with LIBRARY preloaded if there is one. What the
+kernel.py STORY [LIBRARY]: the kernel is installed as by `ipykernel install`, with LIBRARY preloaded if there is one. What the
 cells call is session.py's. The story `console` takes its cells from the terminal, a line each, and Ctrl-C interrupts the
 kernel; the kernel alone has what this process has preloaded.
 """
 
 import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -28,22 +27,17 @@ def report(name, value=""):
         file.write(f"{name}={value}\n")
 
 
-def install():
-    words = [sys.executable, "-m", "ipykernel", "install", "--prefix", HERE, "--name", NAME]
-    for library in libraries:
-        words += ["--env", "LD_PRELOAD", library]
-        os.environ.update(SPAWNFIX_LOG="info", SPAWNFIX_LOG_FILE=os.path.join(HERE, "log"))
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
-    os.environ["JUPYTER_PATH"] = os.path.join(HERE, "share", "jupyter")
-
-
-install()
+os.environ["JUPYTER_PATH"] = os.path.join(HERE, "share", "jupyter")
+if libraries:
+    os.environ.update(SPAWNFIX_LOG="info", SPAWNFIX_LOG_FILE=os.path.join(HERE, "log"))
 # They read the environment when they are imported.
+from ipykernel.kernelspec import install  # noqa: E402
 from jupyter_client import KernelManager  # noqa: E402
 from traitlets.config import Config  # noqa: E402
 
 # TCP's ports are chosen before the kernel has them, and another of the tests' programs may be given one meanwhile.
 CONFIG = Config({"KernelManager": {"transport": "ipc"}})
+install(prefix=HERE, kernel_name=NAME, env={"LD_PRELOAD": libraries[0]} if libraries else None)
 
 
 def others():

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::common::*;
 
 /// How often it spawns.
-const SPAWNS: usize = 10;
+const SPAWNS: usize = 6;
 /// What a terminal keeps for a reader is 4 KB (N_TTY_BUF_SIZE in Linux's tty.h): someone who is not read stops typing.
 const AHEAD: usize = 2000;
 

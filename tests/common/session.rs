@@ -138,7 +138,8 @@ impl Session {
             if ended || since.elapsed() > limit || Instant::now() > self.deadline {
                 return false;
             }
-            thread::sleep(Duration::from_millis(5));
+            // Many wait at the same time: looking would be most of what the machine does.
+            thread::sleep(Duration::from_millis(20));
         }
     }
 
@@ -320,7 +321,7 @@ struct Living {
 /// All processes that live. One look at /proc answers everybody who asked before it began, and there is a rest after
 /// each: many sessions that watch at the same time would be most of what the machine does.
 fn living() -> Arc<Vec<Living>> {
-    const REST: Duration = Duration::from_millis(20);
+    const REST: Duration = Duration::from_millis(100);
     static LAST: Mutex<Option<(Instant, Arc<Vec<Living>>)>> = Mutex::new(None);
 
     let asked = Instant::now();
