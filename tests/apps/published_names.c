@@ -5,7 +5,8 @@
  *     names family NAME      publishes, spawns `names look-up NAME` and answers it
  *
  * `names alone publish NAME` first spawns a child that does nothing: started without mpiexec, MPICH's programs have no
- * process manager to ask before that. */
+ * process manager to ask before that. The child stays: at its end its proxy's SIGCHLD may interrupt mpiexec's connect to
+ * the name server, of which mpiexec dies (HYDU_sock_connect in src/pm/hydra/lib/utils/sock.c). */
 #include <mpi.h>
 #include <string.h>
 #include "report.h"
@@ -84,17 +85,18 @@ int main(int argc, char **argv)
         MPI_Comm_get_parent(&parent);
         MPI_Comm_disconnect(&parent);
     } else {
+        MPI_Comm child = MPI_COMM_NULL;
         if (strcmp(argv[1], "alone") == 0) {
             char *nothing[] = {"nothing", NULL};
-            MPI_Comm child = spawn(program, nothing);
-            if (child != MPI_COMM_NULL)
-                MPI_Comm_disconnect(&child);
+            child = spawn(program, nothing);
             argv++;
         }
         if (strcmp(argv[1], "look-up") == 0)
             look_up(argv[2]);
         else
             publish(program, argv[2], strcmp(argv[1], "family") == 0);
+        if (child != MPI_COMM_NULL)
+            MPI_Comm_disconnect(&child);
     }
     MPI_Finalize();
     return 0;

@@ -267,7 +267,11 @@ fn happen(mpi: Mpi, run: Run, events: &[(Event, &str)]) -> Vec<String> {
             Kill => bash.kill(libc::SIGKILL),
             Exit => bash.tell("exit"),
         }
-        let mut who = bash.become_of(who_should(mpi, event, run));
+        let expected = who_should(mpi, event, run);
+        let mut who = bash.become_of(expected);
+        if who != expected {
+            bash.print_all(&format!("{}, {run:?}, {event:?}: {who}", mpi.name));
+        }
         if who == ALL && event != Exit {
             asked += 1;
             if !bash.ask(asked) {

@@ -1,7 +1,7 @@
 //! Someone who sits at tests/apps/session.c, which was started from a bash with job control.
 
 use std::ffi::CString;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
 use std::thread;
@@ -160,6 +160,14 @@ impl BashSession {
             return if agent { "the agent" } else { NOBODY }.to_owned();
         }
         living.join(", ")
+    }
+
+    /// Prints what lives, and the log.
+    pub fn print_all(&self, what: &str) {
+        let all = self.session.others().into_iter();
+        let commands: Vec<_> = all.map(|process| process.command).collect();
+        let log = fs::read_to_string(self.session.dir().join("log")).unwrap_or_default();
+        println!("{what}\n{}\n{log}", commands.join("\n"));
     }
 
     /// Waits until exactly these live, and stay; gives who it was in the end.
