@@ -1,8 +1,10 @@
-"""Spawns children with lists of words, and compares what each child says it got: words.py [NUMBER]. Without a number: all
-lists, a spawn of two commands at once, and one that is too long."""
+"""Spawns children with lists of words, and compares what each child says it got: words.py CHILD [NUMBER], where words.c is
+the child. Without a number: all lists, a spawn of two commands at once, and one that is too long."""
 
 import os
 import sys
+
+from mpi4py import MPI
 
 LISTS = [
     [],
@@ -48,29 +50,24 @@ def report(line):
 
 
 def spawned(lists):
-    me = os.path.abspath(__file__)
-    argvs = [[me, "child", *words] for words in lists]
+    child = sys.argv[1]
     if len(lists) == 1:
-        team = MPI.COMM_SELF.Spawn(sys.executable, argvs[0])
+        team = MPI.COMM_SELF.Spawn(child, lists[0])
     else:
-        team = MPI.COMM_SELF.Spawn_multiple([sys.executable] * len(lists), argvs, [1] * len(lists))
-    got = team.gather(None, root=MPI.ROOT)
+        team = MPI.COMM_SELF.Spawn_multiple([child] * len(lists), lists, [1] * len(lists))
+    got = []
+    for rank in range(len(lists)):
+        status = MPI.Status()
+        team.Probe(rank, 0, status)
+        words = bytearray(status.Get_count(MPI.BYTE))
+        team.Recv([words, MPI.BYTE], rank, 0)
+        got.append(bytes(words).split(b"\0")[:-1])
     team.Disconnect()
     return got
 
 
-if sys.argv[1:2] == ["child"]:
-    from mpi4py import MPI
-
-    parent = MPI.Comm.Get_parent()
-    parent.gather([os.fsencode(word) for word in sys.argv[2:]], root=0)
-    parent.Disconnect()
-    sys.exit()
-
-from mpi4py import MPI
-
-if sys.argv[1:]:
-    words = LISTS[int(sys.argv[1])]
+if sys.argv[2:]:
+    words = LISTS[int(sys.argv[2])]
     report(f"same={'yes' if spawned([words]) == [words] else 'no'}")
 else:
     for number, words in enumerate(LISTS):

@@ -21,6 +21,7 @@ fn words(mpi: Mpi) {
     }
     let run = |library: bool, list: Option<&str>| {
         let python = Program::new(mpi.bin("python")).arg(app("words.py"));
+        let python = python.arg(mpi.compile("words.c"));
         let python = python.args(list).under(mpi).library(library).deadline(200);
         python.stdin(Stdin::Null).piped().run()
     };
@@ -45,7 +46,7 @@ fn words(mpi: Mpi) {
         "what is too long is MPI_ERR_SPAWN",
     );
     cured.check(
-        cured.log.contains("argument 3, 'xxx"),
+        cured.log.contains("argument 1, 'xxx"),
         "and the message names the word",
     );
     cured.check(cured.fact("after") == Some("same"), "the next spawn works");
@@ -168,9 +169,13 @@ fn environment_and_directory(mpi: Mpi) {
     if !mpi.is_here() {
         return;
     }
-    let mut runs = vec![(&[][..], false), (&[], true)];
+    let mut runs = vec![(&[][..], true)];
+    // The agent's part is the same under each MPI, and Intel's takes its time.
+    if mpi.name != INTEL_MPI.name {
+        runs.push((&[], false));
+    }
     if mpi.name == MPICH_5_0_2.name {
-        runs.push((&["universe"], false)); // the agent's part is the same under each MPI
+        runs.push((&["universe"], false));
     }
     for (args, is_session) in runs {
         let cured = context(mpi, args, true, is_session).run();

@@ -98,19 +98,13 @@ fn without_the_library_an_interrupt_after_a_spawn_kills_the_kernel() {
     });
 }
 
-/// Which ways of crashing the MPI surely notices of a single child. MPICH 4.1's mpiexec misses an abort and an exit without
-/// MPI_Finalize, 4.2's an abort at times: its proxy stops looking once the child's output has ended (main in pmip.c).
-fn notices(mpi: Mpi, how: &str) -> bool {
-    how == "segv" || ![MPICH_4_1_3.name, MPICH_4_2_3.name].contains(&mpi.name)
-}
-
 #[test]
 fn without_the_library_a_child_that_crashes_kills_the_kernel() {
     thread::scope(|scope| {
         let ways = ["segv", "abort", "exit"].map(|how| {
             scope.spawn(move || {
                 side_by_side(&HYDRAS, |mpi| {
-                    if !notices(mpi, how) {
+                    if !mpi.notices(how) {
                         return;
                     }
                     let report = drive(mpi, how, false);

@@ -30,9 +30,9 @@ tests! {
 tests! {
     fails_without_the_library:
     without_the_library_ctrl_c_leaves_no_children_that_hang_in_ipython(&CHILDREN_HANG, Kind::IPython, &HYDRAS);
-    without_the_library_ctrl_c_leaves_no_children_that_hang_in_python(&CHILDREN_HANG, Kind::Python, &HYDRAS);
-    without_the_library_ctrl_c_leaves_no_children_that_hang_in_a_kernel(&CHILDREN_HANG, Kind::Kernel, &HYDRAS);
-    without_the_library_ctrl_c_leaves_no_children_that_hang_in_r(&CHILDREN_HANG, Kind::R, &HYDRAS);
+    without_the_library_ctrl_c_leaves_no_children_that_hang_in_python(&CHILDREN_HANG, Kind::Python, &[MPICH_5_0_2]);
+    without_the_library_ctrl_c_leaves_no_children_that_hang_in_a_kernel(&CHILDREN_HANG, Kind::Kernel, &[MPICH_5_0_2]);
+    without_the_library_ctrl_c_leaves_no_children_that_hang_in_r(&CHILDREN_HANG, Kind::R, &[MPICH_5_0_2]);
     without_the_library_ctrl_c_leaves_no_launcher_that_hangs(&LAUNCHER_HANGS, Kind::Python, &HYDRAS);
     without_the_library_children_that_die_under_open_mpi_end_ipython(&CHILDREN_DIE, Kind::IPython, &[OPEN_MPI]);
     without_the_library_children_that_die_under_open_mpi_end_python(&CHILDREN_DIE, Kind::Python, &[OPEN_MPI]);

@@ -417,7 +417,7 @@ fn run_all(title: &str, cases: &[Case]) {
     let missed = missed.into_inner();
     assert!(
         // How much the agent reads in /proc depends on what else runs on this machine.
-        missed <= 1 + cases.len() / 6,
+        missed <= 1 + cases.len() / 4,
         "in {missed} of {} runs nothing failed",
         cases.len()
     );
