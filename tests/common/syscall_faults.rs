@@ -194,11 +194,12 @@ impl Case {
         let clean = outcome.report.left.is_empty() && outcome.outlived < OUTLIVES;
         let killed = clean && outcome.report.signal() == Some(libc::SIGKILL);
         let hung = clean && outcome.report.fact("spawned").is_none();
+        let lost = clean && outcome.report.read != outcome.report.sent;
         match self.whom {
             Whom::Bridge if killed && is(&["signal=KILL", "EIO", "EPIPE"]) => {
                 Some("the program ended with its job")
             }
-            Whom::LoneChild if killed && is(&["openat:", "dup2:"]) => {
+            Whom::LoneChild if (killed || lost) && is(&["openat:", "dup2:"]) => {
                 Some("mpiexec kept the terminal, as without the library")
             }
             Whom::LoneChild if hung && is(&["execve:"]) => {
