@@ -45,9 +45,10 @@ impl Agent {
     /// # Errors
     /// The application does not listen there, or the system has no descriptor or memory left.
     pub fn new(process: Application, port: u16, launchers: Launchers) -> io::Result<Agent> {
+        // Before the connection: where this fails, another launcher can still make it.
+        let signals = signals::handle()?;
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         let mut connection = Connection::new("the application".to_owned(), stream);
-        let signals = signals::handle().inspect_err(|_| connection.send(&Server::refusal()))?;
         connection.send(&Server::hello());
         let time = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
         let (host, pid, time) = (host_name(), std::process::id(), time.as_micros());

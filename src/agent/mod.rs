@@ -47,6 +47,7 @@ use crate::procs;
 use crate::shared::internal_args::{AgentArgs, VERSION};
 use crate::shared::logging;
 use crate::shared::logging::escape;
+use crate::shared::paths;
 use crate::shared::settings::Settings;
 use crate::shared::stdio;
 
@@ -116,15 +117,17 @@ pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
     match launch {
         Launch::Mpiexec { port } => {
             let launchers = Launchers {
-                mpi: called.mpi,
-                environment,
+                mpi: called.mpi.clone(),
+                environment: environment.clone(),
                 reported: String::new(),
             };
             match Agent::new(application, port, launchers) {
                 Ok(agent) => agent.run(),
                 Err(error) => {
-                    log::error!("the application can't be reached: {error}");
-                    return ExitCode::FAILURE;
+                    log::error!(
+                        "the application can't be served: {error}: {name} only gets a stdin of its own"
+                    );
+                    return become_launcher(&called, &environment);
                 }
             }
             ExitCode::SUCCESS
@@ -194,9 +197,11 @@ fn launcher_environment(called: &AgentArgs, launch: Launch, libmpi: Option<PathB
     changes
 }
 
-/// Becomes the launcher that MPI started. If that can't be executed, ends as MPI's own child would: with a message.
+/// Becomes the launcher that MPI started, where execvp would find it. If that can't be executed, ends as MPI's own child
+/// would: with a message.
 fn become_launcher(called: &AgentArgs, environment: &Changes) -> ExitCode {
-    let error = match CString::new(called.file.as_bytes()) {
+    let file = paths::first(&called.file).map_or(called.file.clone(), PathBuf::into_os_string);
+    let error = match CString::new(file.as_bytes()) {
         Ok(file) => {
             // SAFETY: signal takes no pointers here. Rust's runtime has set SIGPIPE to be ignored.
             unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };

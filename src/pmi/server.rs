@@ -48,11 +48,6 @@ impl Server {
         Message::line("cmd=singinit authtype=none")
     }
 
-    /// A message that makes libmpi stop waiting, where there can be no server: a command for which libmpi never waits.
-    pub fn refusal() -> Message {
-        Message::line("cmd=launch_failed rc=1")
-    }
-
     /// Handles a request.
     pub fn handle(&mut self, message: Message) -> Action {
         let request = Request::of(&message);

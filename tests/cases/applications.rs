@@ -2,10 +2,15 @@
 //!
 //! Without the library it suffers what README's table says of its MPI. Each test tells both halves.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
+use memchr::memmem::Finder;
+
+use crate::common::installed::{VERSION, copy};
 use crate::common::spawning::*;
 use crate::common::*;
 
@@ -453,10 +458,29 @@ fn under_mpiexec(mpi: Mpi) {
 fn the_library_alone_cures_stdin_and_says_what_is_missing() {
     let place = tempfile::tempdir().expect("there is a place for temporary files");
     let alone = place.path().join("libspawnfix.so");
-    std::fs::copy(library(), &alone).expect("it is there");
+    fs::copy(library(), &alone).expect("it is there");
+    cures_stdin_and_says(&alone, "the command spawnfix");
+}
+
+/// An update replaces the command under an application that runs. The other version is this one, with another number.
+#[test]
+fn a_library_of_another_version_cures_stdin_and_says_so() {
+    let place = tempfile::tempdir().expect("there is a place for temporary files");
+    let other = place.path().join("libspawnfix.so");
+    let mut bytes = fs::read(library()).expect("it is there");
+    let finder = Finder::new(VERSION);
+    while let Some(at) = finder.find(&bytes) {
+        bytes[at..at + VERSION.len()].copy_from_slice(b"0.0.0");
+    }
+    fs::write(&other, bytes).expect("the directory is ours");
+    copy(place.path().join("spawnfix"));
+    cures_stdin_and_says(&other, "the library is of spawnfix 0.0.0");
+}
+
+#[track_caller]
+fn cures_stdin_and_says(library: &Path, what: &str) {
     std::thread::scope(|scope| {
         for mpi in [MPICH_4_1_3, MPICH_4_2_3, INTEL_MPI, OPEN_MPI_4] {
-            let alone = &alone;
             scope.spawn(move || {
                 if !mpi.is_here() {
                     return;
@@ -466,11 +490,11 @@ fn the_library_alone_cures_stdin_and_says_what_is_missing() {
                     true => Stdin::File(a_megabyte()),
                     false => Stdin::Terminal,
                 };
-                let run = |library| {
+                let run = |cured| {
                     let program =
-                        started(mpi, "spawn.c", library).args(["before", "2", "work", "1000"]);
-                    let program = match library {
-                        true => program.env("LD_PRELOAD", alone),
+                        started(mpi, "spawn.c", cured).args(["before", "2", "work", "1000"]);
+                    let program = match cured {
+                        true => program.env("LD_PRELOAD", library),
                         false => program,
                     };
                     feed(program, stdin.clone())
@@ -480,8 +504,8 @@ fn the_library_alone_cures_stdin_and_says_what_is_missing() {
                 let said = cured.said_by_others();
                 let missing: Vec<_> = said.iter().filter(|line| line.level == "WARN").collect();
                 cured.check(
-                    missing.len() == 1 && missing[0].text.contains("the command spawnfix"),
-                    "one line says what is missing",
+                    missing.len() == 1 && missing[0].text.contains(what),
+                    "one line says what is wrong",
                 );
                 let sick = run(false);
                 sick.check(

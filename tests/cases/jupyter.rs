@@ -3,8 +3,6 @@
 //! jupyter_client drives it, as in JupyterLab and VS Code, and nbclient, which is behind `jupyter execute`. The kernel
 //! is the one that README's command installs. tests/apps/kernel.py is the driver.
 
-use std::thread;
-
 use crate::common::*;
 
 /// A kernel's story, with the library in its kernelspec or without.
@@ -100,23 +98,18 @@ fn without_the_library_an_interrupt_after_a_spawn_kills_the_kernel() {
 
 #[test]
 fn without_the_library_a_child_that_crashes_kills_the_kernel() {
-    thread::scope(|scope| {
-        let ways = ["segv", "abort", "exit"].map(|how| {
-            scope.spawn(move || {
-                side_by_side(&[MPICH_5_0_2], |mpi| {
-                    let report = drive(mpi, how, false);
-                    report.check(
-                        report.count("answered") == 1,
-                        "it spawns, and the child answers",
-                    );
-                    let killed = ["crash", "rest"]
-                        .iter()
-                        .any(|step| steps(&report, step).contains(&"dead"));
-                    report.check(killed, "the crash kills the kernel");
-                })
-            })
+    several(3, &["segv", "abort", "exit"], |how| {
+        side_by_side(&[MPICH_5_0_2], |mpi| {
+            let report = drive(mpi, how, false);
+            report.check(
+                report.count("answered") == 1,
+                "it spawns, and the child answers",
+            );
+            let killed = ["crash", "rest"]
+                .iter()
+                .any(|step| steps(&report, step).contains(&"dead"));
+            report.check(killed, "the crash kills the kernel");
         });
-        ways.into_iter().for_each(|way| drop(outcome(way)));
     });
 }
 

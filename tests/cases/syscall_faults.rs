@@ -29,6 +29,25 @@ fn a_forked_child_that_can_execute_nothing_says_so_and_ends() {
     });
 }
 
+#[test]
+fn an_agent_that_can_not_begin_leaves_its_place_to_mpiexec() {
+    if !strace_is_here() {
+        return;
+    }
+    side_by_side(&[MPICH_4_2_3, MPICH_5_0_2, INTEL_MPI], |mpi| {
+        let outcome = Case::new(mpi, Whom::Agent)
+            .fault("socketpair:error=ENOMEM:when=1")
+            .run();
+        let report = &outcome.report;
+        let judged = judge(report, outcome.outlived);
+        report.check(judged == Ok(WORKS), &format!("it works: {judged:?}"));
+        report.check(
+            report.log.contains("the application can't be served: "),
+            "the log says why",
+        );
+    });
+}
+
 /// What `make test` has of these.
 #[test]
 fn a_sample_of_all_calls_fails_in_turn() {
