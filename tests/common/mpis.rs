@@ -95,13 +95,13 @@ pub const SICK_AND_HEALTHY: [Mpi; 2] = [MPICH_4_2_3, MPICH_5_0_2];
 
 impl Mpi {
     /// Whether its mpiexec surely notices that a single child has crashed so: by `segv`, `abort`, `exit` without MPI_Finalize.
-    /// MPICH 4.1's seldom notices the last two, 4.2's at times misses an abort: its proxy stops looking once the child's
+    /// MPICH's at times misses an abort, and 4.1's mostly misses the last two: its proxy stops looking once the child's
     /// output has ended (main in src/pm/hydra/proxy/pmip.c), with the library and without.
     pub fn notices(self, how: &str) -> bool {
-        match self.name {
-            name if name == MPICH_4_1_3.name => how == "segv",
-            name if name == MPICH_4_2_3.name => how != "abort",
-            _ => true,
+        match how {
+            "segv" => true,
+            "abort" => !self.product.starts_with("MPICH"),
+            _ => self.name != MPICH_4_1_3.name,
         }
     }
 
