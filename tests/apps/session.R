@@ -5,7 +5,7 @@ dyn.load(Sys.getenv("SESSION_R"))
 report <- function(name, value = "")
     cat(name, "=", value, "\n", sep = "", file = Sys.getenv("APP_REPORT"), append = TRUE)
 
-spawn <- function() invisible(.C("r_spawn", Sys.getenv("SESSION_R_CHILD")))
+spawn <- function() invisible(.C("r_spawn", Sys.getenv("APP_CHILD")))
 ask <- function() invisible(.C("r_ask"))
 use <- function(which) invisible(.C("r_use", as.integer(which)))
 crash <- function(how) invisible(.C("r_crash", how))

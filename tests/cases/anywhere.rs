@@ -114,7 +114,7 @@ impl Place {
             (_, Some(before)) => Program::new("sh").args(["-c", before, "sh"]).arg(file),
             (_, None) => Program::new(file),
         };
-        let mut program = program.with_nothing_set(mpi);
+        let mut program = program.with_nothing_set(mpi).child("spawn_once.c");
         if self != Unset {
             program = program.env("PATH", path_behind(&[&bin]));
             if mpi.name == OPEN_MPI_4.name {
@@ -552,6 +552,7 @@ fn under_mpiexec(mpi: Mpi, script: &str) -> Program {
         .arg(mpi.bin("python"))
         .arg(app("anywhere.py"))
         .with_nothing_set(mpi)
+        .child("spawn_once.c")
         .env("PATH", path_behind(&[&mpi.prefix().join("bin")]))
         .stdin(Stdin::Null)
         .piped()

@@ -152,7 +152,12 @@ fn children_on_a_host_that_is_this_one_end_well_and_the_application_goes_on() {
 /// tests/apps/context.py.
 fn context(mpi: Mpi, args: &[&str], library: bool, is_session: bool) -> Program {
     let python = Program::new(mpi.bin("python")).arg(app("context.py"));
-    let python = python.args(args).under(mpi).library(library).deadline(200);
+    let python = python
+        .arg(mpi.compile("context.c"))
+        .args(args)
+        .under(mpi)
+        .library(library)
+        .deadline(200);
     let interactive = if is_session { "1" } else { "0" };
     let python = python.stdin(Stdin::Null).piped();
     let python = python.env("SPAWNFIX_INTERACTIVE", interactive);

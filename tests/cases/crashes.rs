@@ -24,7 +24,7 @@ struct Desk {
 impl Desk {
     fn open(kind: Kind, mpi: Mpi) -> Self {
         let mut prompt = kind.start(kind.program(mpi).library(true));
-        prompt.type_line(kind.words());
+        prompt.paste_line(kind.words());
         Self::at(kind, prompt)
     }
 
@@ -71,7 +71,7 @@ impl Desk {
     fn wait_until_gone(&mut self, count: usize) {
         let limit = Instant::now() + Duration::from_secs(5);
         while self.gone() < count && Instant::now() < limit {
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(LOOK);
         }
     }
 
@@ -246,8 +246,8 @@ fn a_crash_ends_a_script_as_it_does_without_the_library() {
 fn script(mpi: Mpi, how: &str) {
     let run = |library| {
         let python = Program::new(mpi.bin("python")).arg("script.py");
-        let python = python.under(mpi).beside("session.py").beside("script.py");
-        python.arg(how).library(library).run()
+        let python = python.under(mpi).with_words();
+        python.beside("script.py").arg(how).library(library).run()
     };
     let (bare, cured) = (run(false), run(true));
     for report in [&bare, &cured] {
@@ -263,9 +263,9 @@ fn script(mpi: Mpi, how: &str) {
 fn open_under_sh(mpi: Mpi, library: bool) -> (Desk, i32) {
     let python = format!("'{}' -q; sleep 60", mpi.bin("python").display());
     let sh = Program::new("sh").args(["-c", &python]).under(mpi);
-    let mut prompt = Kind::Python.start(sh.beside("session.py").library(library));
+    let mut prompt = Kind::Python.start(sh.with_words().library(library));
     // In one line: without the library nothing can be typed after a spawn.
-    prompt.type_on(
+    prompt.paste(
         "import os, time; from session import *; spawn(); ask(); spawn(); ask(); report('there')",
     );
     assert!(
@@ -287,7 +287,7 @@ fn left(desk: &mut Desk, but: Option<i32>) -> Vec<Process> {
         if all.is_empty() || since.elapsed() > SOON {
             return all;
         }
-        thread::sleep(Duration::from_millis(10));
+        thread::sleep(LOOK);
     }
 }
 

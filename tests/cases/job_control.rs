@@ -18,7 +18,7 @@ const TIMES: usize = 3;
 fn interrupt_and_ask(kind: Kind, program: Program) -> Report {
     let mut prompt = kind.start(program);
     if !matches!(kind, Kind::C) {
-        prompt.type_line(kind.words());
+        prompt.paste_line(kind.words());
         prompt.type_on(&kind.say("spawn"));
     }
     prompt.reported("spawned", 1);
@@ -50,7 +50,7 @@ fn interrupt_a_story(kind: Kind, program: Program) -> Report {
     };
     let mut prompt = kind.start(program);
     if !matches!(kind, Kind::C) {
-        prompt.type_on(&format!(
+        prompt.paste(&format!(
             "{}; story(); {}",
             kind.words(),
             kind.way_out(true)

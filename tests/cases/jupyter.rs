@@ -11,7 +11,7 @@ fn drive(mpi: Mpi, story: &str, cured: bool) -> Report {
         .arg(app("kernel.py"))
         .arg(story)
         .args(cured.then(library));
-    let driver = driver.under(mpi).beside("session.py");
+    let driver = driver.under(mpi).with_words();
     // The kernel has the library, the driver has not.
     driver.deadline(if cured { 240 } else { 80 }).run()
 }

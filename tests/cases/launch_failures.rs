@@ -456,7 +456,7 @@ fn mpi4py_raises_mpi_exception() {
 fn at_the_prompt(mpi: Mpi, launcher: Launcher, library: bool) -> Report {
     let program = ipython::program(mpi).unlogged().library(library);
     let mut prompt = IPython::start(launcher.found_by(program, mpi));
-    prompt.type_line("import os, sys; from mpi4py import MPI");
+    prompt.paste_line("import os, sys; from mpi4py import MPI");
     for nth in ["first", "second"] {
         prompt.type_line(r#"MPI.COMM_SELF.Spawn(sys.executable, ["-c", "pass"])"#);
         prompt.type_line(&format!(r#"print("the {nth}:", os.getpid())"#));

@@ -176,7 +176,7 @@ fn without_the_library_it_waits_without_end() {
 /// At IPython's prompt: a worker that lacks a module, then a line that an IPython answers.
 fn at_the_prompt(mpi: Mpi, library: bool) -> Report {
     let mut prompt = IPython::start(ipython::program(mpi).library(library));
-    prompt.type_line("import os, sys; from mpi4py import MPI");
+    prompt.paste_line("import os, sys; from mpi4py import MPI");
     prompt.type_line(r#"MPI.COMM_SELF.Spawn(sys.executable, ["-c", "import no_such_module"])"#);
     prompt.type_line(r#"print("the answer:", os.getpid())"#);
     if library {

@@ -24,7 +24,8 @@ tests! {
 
     someone_who_waits_is_told_after_10_s(&NOTICES, Kind::Python, &HYDRAS);
     // libmpi spins meanwhile, and the agent's part is the same under each MPI.
-    someone_who_waits_is_told_again_after_a_minute(&NOTICES_AFTER_A_MINUTE, Kind::Python, &[MPICH_5_0_2]);
+    someone_who_waits_for_children_is_told_again_after_a_minute(&CHILDREN_HANG_FOR_A_MINUTE, Kind::Python, &[MPICH_5_0_2]);
+    someone_who_waits_for_a_launcher_is_told_again_after_a_minute(&LAUNCHER_HANGS_FOR_A_MINUTE, Kind::Python, &[MPICH_5_0_2]);
 }
 
 tests! {

@@ -30,8 +30,8 @@ fn printed(report: &Report) -> usize {
 /// Someone spawns a child, types on, and later wants something of the child.
 fn spawn_and_type_on(program: Program) -> (Vec<String>, Report) {
     let mut prompt = IPython::start(program);
-    prompt.type_line("import sys; from mpi4py import MPI");
-    prompt.type_line(CHILD);
+    prompt.paste_line("import sys; from mpi4py import MPI");
+    prompt.paste_line(CHILD);
     prompt.type_line(SPAWN);
     for (line, _) in lines() {
         prompt.type_line(&line);
@@ -45,7 +45,7 @@ fn spawn_and_type_on(program: Program) -> (Vec<String>, Report) {
 /// A pool of workers, which a thread of its own spawns while someone types on at once.
 fn pool_and_type_on(program: Program) -> (Vec<String>, Report) {
     let mut prompt = IPython::start(program);
-    prompt.type_line("from mpi4py.futures import MPIPoolExecutor");
+    prompt.paste_line("from mpi4py.futures import MPIPoolExecutor");
     prompt.type_on("pool = MPIPoolExecutor(2); job = pool.submit(pow, 7, 3)");
     for (line, _) in lines() {
         prompt.type_on(&line);

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Mpi, Process, Program, Session};
+use super::{LOOK, Mpi, Process, Program, Session};
 
 pub const CTRL_Z: u8 = 26;
 pub const CTRL_BACKSLASH: u8 = 28;
@@ -81,7 +81,7 @@ impl BashSession {
             if Instant::now() > self.session.deadline || self.session.ended() {
                 return false;
             }
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(LOOK);
         }
         true
     }
@@ -103,7 +103,7 @@ impl BashSession {
             if Instant::now() > self.session.deadline {
                 return false;
             }
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(LOOK);
         }
         asked(self, "answered")
     }
@@ -185,7 +185,7 @@ impl BashSession {
             if since.is_none() && Instant::now() > limit {
                 return who;
             }
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(LOOK);
         }
     }
 }

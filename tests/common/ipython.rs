@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Mpi, Program, Report, Session, app, join, lock, skip};
+use super::{LOOK, Mpi, Program, Report, Session, app, join, lock, skip};
 
 /// From key to key.
 const KEY: Duration = Duration::from_millis(2);
@@ -52,12 +52,12 @@ impl Kind {
 
     pub fn program(self, mpi: Mpi) -> Program {
         match self {
-            Kind::IPython => program(mpi).beside("session.py"),
-            Kind::SimplePrompt => program(mpi).arg("--simple-prompt").beside("session.py"),
+            Kind::IPython => program(mpi).with_words(),
+            Kind::SimplePrompt => program(mpi).arg("--simple-prompt").with_words(),
             Kind::Python => Program::new(mpi.bin("python"))
                 .arg("-q")
                 .under(mpi)
-                .beside("session.py"),
+                .with_words(),
             Kind::R => Program::new("R")
                 .args(["--no-save", "--quiet"])
                 .under(mpi)
@@ -66,14 +66,14 @@ impl Kind {
                     "SESSION_R",
                     mpi.compile_as("session_r.c", &["-shared", "-fPIC"]),
                 )
-                .env("SESSION_R_CHILD", mpi.compile("session.c"))
+                .env("APP_CHILD", mpi.compile("session.c"))
                 .env("R_LD_LIBRARY_PATH", r_library_path(mpi)),
             Kind::C => Program::new(mpi.compile("session.c")).under(mpi),
             Kind::Kernel => Program::new(mpi.bin("python"))
                 .arg(app("kernel.py"))
                 .arg("console")
                 .under(mpi)
-                .beside("session.py"),
+                .with_words(),
         }
     }
 
@@ -199,7 +199,7 @@ impl IPython {
             if ended || Instant::now() > limit.min(self.session.deadline) {
                 return false;
             }
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(LOOK);
         }
     }
 
@@ -223,6 +223,21 @@ impl IPython {
         self.wait(Instant::now() + PROMPT, |prompt| prompt.cell() > before)
     }
 
+    /// The same, pasted. IPython draws its prompt anew at each key: keys are for where a launcher may take some of them.
+    pub fn paste_line(&mut self, line: &str) -> bool {
+        let before = self.cell();
+        self.paste(line);
+        self.wait(Instant::now() + PROMPT, |prompt| prompt.cell() > before)
+    }
+
+    /// Pastes a line.
+    pub fn paste(&mut self, line: &str) {
+        self.typed.push(line.to_owned());
+        if !self.session.ended() {
+            self.session.send(format!("{line}\r"));
+        }
+    }
+
     /// Waits until it printed this. False: it ended, or the deadline passed.
     pub fn printed(&mut self, text: &str) -> bool {
         self.wait(self.session.deadline, |prompt| {
@@ -232,7 +247,7 @@ impl IPython {
 
     /// Asks it to report, as the fact `In`, each cell that it read.
     pub fn report_cells(&mut self) {
-        self.type_line(
+        self.paste_line(
             r#"print(*["In=" + cell for cell in In[1:]], sep="\n", file=open("report", "w"))"#,
         );
     }

@@ -162,7 +162,7 @@ impl Case {
         let ended = Instant::now();
         let mut left = session.others();
         while !left.is_empty() && ended.elapsed() < OUTLIVES {
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(LOOK);
             left = session.others();
         }
         let outlived = ended.elapsed();

@@ -36,12 +36,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
+use std::time::Duration;
 
 pub use build::build;
 pub use mpis::*;
 pub use program::{Program, Stdin};
 pub use report::Report;
 pub use session::{CTRL_C, CTRL_D, Process, Session};
+
+/// From look to look at what a session does. Many wait at the same time: looking would be most of what the machine does.
+pub const LOOK: Duration = Duration::from_millis(20);
 
 /// The PATH of whoever runs the tests, with these directories in front.
 pub fn path_behind(dirs: &[&Path]) -> OsString {

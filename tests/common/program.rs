@@ -14,7 +14,7 @@ use pty_process::blocking as pty;
 use tempfile::TempDir;
 
 use super::session::{Keyboard, MARK, Output, modes};
-use super::{Mpi, Report, Session, app, library, lock, path_behind};
+use super::{INTEL_MPI, Mpi, Report, Session, app, library, lock, path_behind};
 
 /// How long a program may take, unless its test says otherwise. Only a defect makes it that long, on a slow machine too.
 /// A test of a program that hangs sets a deadline of its own.
@@ -133,6 +133,21 @@ impl Program {
     pub fn beside(mut self, name: &'static str) -> Self {
         self.files.push(name);
         self
+    }
+
+    /// With the words of session.py at hand, and what they spawn.
+    pub fn with_words(self) -> Self {
+        self.beside("session.py").child("session.c")
+    }
+
+    /// It spawns this program of tests/apps, which starts in a tenth of a Python's time. Without its vars.sh, which a user of
+    /// Python does without, a compiled program does not find what Intel's libmpi needs: there the child is a Python.
+    pub fn child(self, source: &str) -> Self {
+        let mpi = self.mpi.expect("it runs under an MPI");
+        match mpi.mpicc.is_some() && mpi.name != INTEL_MPI.name {
+            true => self.env("APP_CHILD", mpi.compile(source)),
+            false => self,
+        }
     }
 
     /// Started from a shell, which outlives it: the report has what is left 2 s after its end, and whether the terminal is

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::{Report, lock};
+use super::{LOOK, Report, lock};
 
 pub const CTRL_C: u8 = 3;
 pub const CTRL_D: u8 = 4;
@@ -138,8 +138,7 @@ impl Session {
             if ended || since.elapsed() > limit || Instant::now() > self.deadline {
                 return false;
             }
-            // Many wait at the same time: looking would be most of what the machine does.
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(LOOK);
         }
     }
 
@@ -253,7 +252,7 @@ impl Session {
         let linger = Instant::now() + linger;
         let mut left = self.others();
         while !left.is_empty() && Instant::now() < linger {
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(LOOK);
             left = self.others();
         }
         let modes = self.shell.then(|| self.modes());

@@ -16,9 +16,8 @@ use super::*;
 const LIMIT: Duration = Duration::from_secs(30);
 /// How long the same is waited for without the library.
 const LIMIT_WITHOUT: Duration = Duration::from_secs(5);
-/// How long it may take until a message says what is awaited.
-const FIRST_NOTICE: Duration = Duration::from_secs(15);
-const SECOND_NOTICE: Duration = Duration::from_secs(65);
+/// After how many seconds a message says what is awaited, and how long it may take from the last one until it does.
+const NOTICE: [(u32, Duration); 2] = [(10, Duration::from_secs(15)), (60, Duration::from_secs(65))];
 /// What never calls MPI_Init, or never answers.
 const SLEEPER: &str = "sleep 300";
 /// What session.py and session.R report of a spawn that was left.
@@ -59,7 +58,7 @@ impl Desk {
         let path = path_behind(&[place.path(), &mpi.prefix().join("bin")]);
         let program = kind.program(mpi).library(library).env("PATH", path);
         let mut prompt = kind.start(more(program));
-        prompt.type_line(kind.words());
+        prompt.paste_line(kind.words());
         Self {
             kind,
             library,
@@ -114,7 +113,7 @@ impl Desk {
             if Instant::now() > limit || self.prompt.session().ended() {
                 return None;
             }
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(LOOK);
         }
         Some(())
     }
@@ -173,14 +172,10 @@ fn spawn_has_returned(desk: &mut Desk, time: usize) -> Option<()> {
 /// The children end, then the session, which has said nothing to MPI: of the last job only our own bridge is left.
 fn nobody_is_left(desk: &mut Desk) -> Option<()> {
     desk.spawn_again()?;
-    let child = match desk.kind {
-        Kind::R => "session child",
-        _ => "session.py child",
-    };
     let limit = Instant::now() + LIMIT;
-    let is_child = |other: &Process| other.command.ends_with(child);
+    let is_child = |other: &Process| other.command.ends_with(" child");
     while desk.prompt.session().others().iter().any(is_child) && Instant::now() < limit {
-        thread::sleep(Duration::from_millis(10));
+        thread::sleep(LOOK);
     }
     desk.prompt.type_on(desk.kind.way_out(false));
     Some(())
@@ -268,7 +263,10 @@ pub const CHILDREN_DIE: Story = Story {
 
 /// Someone waits for children, then for a launcher, and a message says so.
 pub const NOTICES: Story = Story {
-    told: |desk| someone_waits(desk, false),
+    told: |desk| {
+        waits_for_children(desk, 1)?;
+        waits_for_a_launcher(desk, 2, 1)
+    },
     begins: "hanging",
     facts: &[("got_out", 2)],
     warnings: &[
@@ -280,13 +278,23 @@ pub const NOTICES: Story = Story {
     killed: false,
 };
 
-/// The same for longer: after a minute a message says so again.
-pub const NOTICES_AFTER_A_MINUTE: Story = Story {
-    told: |desk| someone_waits(desk, true),
+/// Each for longer, so that a message says so again after a minute.
+pub const CHILDREN_HANG_FOR_A_MINUTE: Story = Story {
+    told: |desk| waits_for_children(desk, 2),
+    facts: &[("got_out", 1)],
     warnings: &[
         " after 10 s; Ctrl-C gives the spawn up",
         " after 60 s; Ctrl-C gives the spawn up",
         "given up after Ctrl-C, as its children have not connected",
+    ],
+    ..NOTICES
+};
+
+/// The same.
+pub const LAUNCHER_HANGS_FOR_A_MINUTE: Story = Story {
+    told: |desk| waits_for_a_launcher(desk, 1, 2),
+    facts: &[("got_out", 1)],
+    warnings: &[
         "has not answered after 10 s",
         "has not answered after 60 s",
         "given up after Ctrl-C, as its launcher has not answered",
@@ -294,24 +302,25 @@ pub const NOTICES_AFTER_A_MINUTE: Story = Story {
     ..NOTICES
 };
 
-fn someone_waits(desk: &mut Desk, a_minute: bool) -> Option<()> {
-    let children = "2 of 2 children have not called MPI_Init, for example 'sleep 300' (process ";
-    let launcher =
-        |seconds: u32| format!("has not answered after {seconds} s; Ctrl-C gives the spawn up");
+fn waits_for_children(desk: &mut Desk, notices: usize) -> Option<()> {
     desk.hang()?;
-    desk.logged(FIRST_NOTICE, children, 1)?;
-    if a_minute {
-        desk.logged(SECOND_NOTICE, children, 2)?;
+    for (nth, (_, limit)) in (1..=notices).zip(NOTICE) {
+        let children =
+            "2 of 2 children have not called MPI_Init, for example 'sleep 300' (process ";
+        desk.logged(limit, children, nth)?;
     }
-    desk.leave_the_call(1)?;
+    desk.leave_the_call(1)
+}
+
+fn waits_for_a_launcher(desk: &mut Desk, time: usize, notices: usize) -> Option<()> {
     fs::write(desk.silent(), "").expect("the directory is ours");
     desk.say(&["hang"]);
     desk.runs(SLEEPER, 1)?;
-    desk.logged(FIRST_NOTICE, &launcher(10), 1)?;
-    if a_minute {
-        desk.logged(SECOND_NOTICE, &launcher(60), 1)?;
+    for (seconds, limit) in NOTICE.into_iter().take(notices) {
+        let launcher = format!("has not answered after {seconds} s; Ctrl-C gives the spawn up");
+        desk.logged(limit, &launcher, 1)?;
     }
-    desk.leave_the_call(2)
+    desk.leave_the_call(time)
 }
 
 /// Tells it in this kind of session, under each of these MPIs.
@@ -415,7 +424,7 @@ pub fn close_the_window(kind: Kind, mpi: Mpi, leads: bool) -> Vec<Process> {
         if left.is_empty() && !lives || Instant::now() > limit {
             return left;
         }
-        thread::sleep(Duration::from_millis(10));
+        thread::sleep(LOOK);
     }
 }
 
