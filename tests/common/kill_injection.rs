@@ -92,21 +92,15 @@ impl Outcome {
     }
 }
 
-/// The processes whose parent this is. A child has a higher number than its parent, unless
-/// the numbers began again.
-fn children(parent: u32) -> Vec<u32> {
-    let all = fs::read_dir("/proc").expect("there is a /proc").flatten();
-    let numbers = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let parent_of = |pid: &u32| {
+/// The first process that this one's main thread has started, unless it has ended: proc(5), /proc/pid/task/tid/children.
+fn child(parent: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+    let mut children = children.split_whitespace();
+    children.find_map(|pid| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let mut fields = stat.rsplit(')').next()?.split_whitespace();
-        let state = fields.next()?;
-        let parent = fields.next()?.parse::<u32>().ok()?;
-        (state != "Z").then_some(parent)
-    };
-    numbers
-        .filter(|pid| *pid > parent && parent_of(pid) == Some(parent))
-        .collect()
+        let ended = stat.rsplit(')').next()?.trim_start().starts_with('Z');
+        if ended { None } else { pid.parse().ok() }
+    })
 }
 
 fn kill(pid: u32) {
@@ -213,8 +207,8 @@ impl Case {
 fn first_child(session: &mut Session, parent: u32, patience: Duration) -> Option<u32> {
     let since = Instant::now();
     while since.elapsed() < patience && !session.ended() {
-        if let Some(child) = children(parent).first() {
-            return Some(*child);
+        if let Some(child) = child(parent) {
+            return Some(child);
         }
         thread::sleep(Duration::from_micros(300));
     }

@@ -16,8 +16,8 @@ use super::*;
 const LIMIT: Duration = Duration::from_secs(30);
 /// How long the same is waited for without the library.
 const LIMIT_WITHOUT: Duration = Duration::from_secs(5);
-/// After how many seconds a message says what is awaited, and how long it may take from the last one until it does.
-const NOTICE: [(u32, Duration); 2] = [(10, Duration::from_secs(15)), (60, Duration::from_secs(65))];
+/// After how many tens of seconds a message says what is awaited, and how long it may take from the last one until it does.
+const NOTICE: [(u32, Duration); 2] = [(1, Duration::from_secs(15)), (6, Duration::from_secs(65))];
 /// What never calls MPI_Init, or never answers.
 const SLEEPER: &str = "sleep 300";
 /// What session.py and session.R report of a spawn that was left.
@@ -270,9 +270,9 @@ pub const NOTICES: Story = Story {
     begins: "hanging",
     facts: &[("got_out", 2)],
     warnings: &[
-        " after 10 s; Ctrl-C gives the spawn up",
+        " s; Ctrl-C gives the spawn up",
         "given up after Ctrl-C, as its children have not connected",
-        "has not answered after 10 s",
+        "has not answered after 1",
         "given up after Ctrl-C, as its launcher has not answered",
     ],
     killed: false,
@@ -283,8 +283,8 @@ pub const CHILDREN_HANG_FOR_A_MINUTE: Story = Story {
     told: |desk| waits_for_children(desk, 2),
     facts: &[("got_out", 1)],
     warnings: &[
-        " after 10 s; Ctrl-C gives the spawn up",
-        " after 60 s; Ctrl-C gives the spawn up",
+        " s; Ctrl-C gives the spawn up",
+        " after 6",
         "given up after Ctrl-C, as its children have not connected",
     ],
     ..NOTICES
@@ -295,8 +295,8 @@ pub const LAUNCHER_HANGS_FOR_A_MINUTE: Story = Story {
     told: |desk| waits_for_a_launcher(desk, 1, 2),
     facts: &[("got_out", 1)],
     warnings: &[
-        "has not answered after 10 s",
-        "has not answered after 60 s",
+        "has not answered after 1",
+        "has not answered after 6",
         "given up after Ctrl-C, as its launcher has not answered",
     ],
     ..NOTICES
@@ -316,8 +316,8 @@ fn waits_for_a_launcher(desk: &mut Desk, time: usize, notices: usize) -> Option<
     fs::write(desk.silent(), "").expect("the directory is ours");
     desk.say(&["hang"]);
     desk.runs(SLEEPER, 1)?;
-    for (seconds, limit) in NOTICE.into_iter().take(notices) {
-        let launcher = format!("has not answered after {seconds} s; Ctrl-C gives the spawn up");
+    for (tens, limit) in NOTICE.into_iter().take(notices) {
+        let launcher = format!("has not answered after {tens}");
         desk.logged(limit, &launcher, 1)?;
     }
     desk.leave_the_call(time)
