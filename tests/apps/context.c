@@ -1,6 +1,6 @@
 /*
- * context: sends its parent what it has of the variables that it is named, and its directory, each with its NUL: `= VALUE`,
- * or nothing of a variable that is not set.
+ * context: sends its parent what the variables NAME... hold, and its directory, each with its NUL. Of a variable that is set
+ * it sends `=VALUE`, of another one nothing but the NUL.
  *
  * context leave|stay|crash NAME...
  *

@@ -16,7 +16,8 @@ use super::*;
 const LIMIT: Duration = Duration::from_secs(30);
 /// How long the same is waited for without the library.
 const LIMIT_WITHOUT: Duration = Duration::from_secs(5);
-/// After how many tens of seconds a message says what is awaited, and how long it may take from the last one until it does.
+/// A message says what is awaited after 10 s and after 60 s, or a little later: the first digit of that, and how long it may take
+/// from the last message on.
 const NOTICE: [(u32, Duration); 2] = [(1, Duration::from_secs(15)), (6, Duration::from_secs(65))];
 /// What never calls MPI_Init, or never answers.
 const SLEEPER: &str = "sleep 300";
@@ -304,9 +305,8 @@ pub const LAUNCHER_HANGS_FOR_A_MINUTE: Story = Story {
 
 fn waits_for_children(desk: &mut Desk, notices: usize) -> Option<()> {
     desk.hang()?;
+    let children = "2 of 2 children have not called MPI_Init, for example 'sleep 300' (process ";
     for (nth, (_, limit)) in (1..=notices).zip(NOTICE) {
-        let children =
-            "2 of 2 children have not called MPI_Init, for example 'sleep 300' (process ";
         desk.logged(limit, children, nth)?;
     }
     desk.leave_the_call(1)
@@ -316,8 +316,8 @@ fn waits_for_a_launcher(desk: &mut Desk, time: usize, notices: usize) -> Option<
     fs::write(desk.silent(), "").expect("the directory is ours");
     desk.say(&["hang"]);
     desk.runs(SLEEPER, 1)?;
-    for (tens, limit) in NOTICE.into_iter().take(notices) {
-        let launcher = format!("has not answered after {tens}");
+    for (digit, limit) in NOTICE.into_iter().take(notices) {
+        let launcher = format!("has not answered after {digit}");
         desk.logged(limit, &launcher, 1)?;
     }
     desk.leave_the_call(time)
